@@ -1,0 +1,1 @@
+"""Executes: everything that touches an engine. Knows no Ray and no Optuna."""
