@@ -1,0 +1,1 @@
+"""The load generator: arrivals, the streaming client, the stage."""

@@ -1,0 +1,210 @@
+"""The HTTP/1.1 client of the load: kept connections, ready-made requests, no proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from time import perf_counter_ns
+from types import TracebackType
+
+from runtimes.load.connection import Connection, HttpError, Receiver
+
+__all__ = ["HttpClient", "HttpError", "HttpResponse", "Receiver"]
+
+REUSE_WITHIN_S = 4.0
+"""A connection idle for longer is not used again: uvicorn, under vLLM, SGLang and TensorRT-LLM
+alike, closes one after 5 s, and a request that meets the closing is lost."""
+
+MAX_BODY_BYTES = 64 << 20
+"""Longest body that `get` and `post` accept."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """A whole response."""
+
+    status: int
+    body: bytes
+
+
+class HttpClient:
+    """Exchanges with one server, any number at once, each on a connection of its own.
+
+    Speaks to the address itself: proxy settings of the environment do not apply. Belongs to the
+    event loop it is first used on. Use it as an async context manager, or `close` it.
+
+    Args:
+        host, port: where the server listens.
+        api_key: sent as a bearer token.
+        reuse_within_s: idle time after which a connection is not used again.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        api_key: str | None = None,
+        reuse_within_s: float = REUSE_WITHIN_S,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._api_key = api_key
+        self._reuse_within_s = reuse_within_s
+        self._addresses: list[str] = []
+        self._idle: list[Connection] = []
+        self._live: set[Connection] = set()
+        self._is_closed = False
+        self.connections_opened = 0
+        name = f"[{host}]" if ":" in host else host
+        authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
+        self._headers = f"host: {name}:{port}\r\nuser-agent: servetune\r\n{authorization}".encode()
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self, count: int) -> None:
+        """Have at least `count` connections ready.
+
+        Raises:
+            HttpError: the server does not take them.
+        """
+        self._idle = [connection for connection in self._idle if connection.is_open]
+        while len(self._idle) < count:
+            self._idle.append(await self._connect())
+
+    async def get(self, path: str, *, timeout_s: float) -> HttpResponse:
+        """The response to GET `path`, whatever its status.
+
+        Raises:
+            HttpError: no complete response within `timeout_s`.
+        """
+        head = f"GET {path} HTTP/1.1\r\naccept: */*\r\n".encode() + self._headers + b"\r\n"
+        return await self._whole(head, timeout_s)
+
+    async def post(self, path: str, body: bytes, *, timeout_s: float) -> HttpResponse:
+        """The response to POST of the JSON `body`, whatever its status.
+
+        Raises:
+            HttpError: no complete response within `timeout_s`.
+        """
+        return await self._whole(self.post_request(path, body), timeout_s)
+
+    def post_request(self, path: str, body: bytes) -> bytes:
+        """The bytes of a POST of the JSON `body`, made before the clock runs, for `stream`."""
+        head = (
+            f"POST {path} HTTP/1.1\r\naccept: application/json, text/event-stream\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        )
+        return head.encode() + self._headers + b"\r\n" + body
+
+    async def stream(self, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
+        """Send `request` and report the response to `receiver` until it is complete.
+
+        Raises:
+            HttpError: no complete response within `timeout_s`; the reason says why: `connection
+                refused`, `connection lost`, `cut stream`, `timeout`, `malformed response`,
+                `rejected` by the receiver, or why no connection could be made.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._acquire()
+                await connection.exchange(request, receiver)
+        except TimeoutError:
+            raise HttpError("timeout") from None
+        if connection.is_open:
+            self._idle.append(connection)
+
+    def mask(self, text: str) -> str:
+        """`text` without the API key, should a server have echoed it."""
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+    async def close(self) -> None:
+        """Close every connection and wait until their sockets are released. Idempotent."""
+        self._is_closed = True
+        self._idle.clear()
+        live = list(self._live)
+        for connection in live:
+            connection.abort()
+        for connection in live:
+            await connection.wait_closed()
+
+    async def _whole(self, request: bytes, timeout_s: float) -> HttpResponse:
+        body = _Body()
+        try:
+            await self.stream(request, body, timeout_s=timeout_s)
+        except HttpError as error:
+            if error.reason == "rejected":
+                raise HttpError(f"body longer than {MAX_BODY_BYTES} bytes") from None
+            raise
+        return HttpResponse(body.status, b"".join(body.parts))
+
+    async def _acquire(self) -> Connection:
+        oldest_ns = perf_counter_ns() - self._reuse_within_s * 1e9
+        while self._idle:
+            connection = self._idle.pop()
+            since_ns = connection.idle_since_ns
+            if connection.is_open and (since_ns is None or since_ns > oldest_ns):
+                return connection
+            connection.abort()
+        return await self._connect()
+
+    async def _connect(self) -> Connection:
+        if self._is_closed:
+            raise HttpError("client closed")
+        loop = asyncio.get_running_loop()
+        failure = "no address"
+        for address in await self._resolve():
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._live), address, self._port
+                )
+            except ConnectionRefusedError:
+                failure = "connection refused"
+            except OSError as error:
+                failure = f"cannot connect: {error.strerror or error}"
+            else:
+                self._addresses = [address]
+                self.connections_opened += 1
+                return connection
+        raise HttpError(failure)
+
+    async def _resolve(self) -> list[str]:
+        """Addresses of the host; once a connection was made, the one that took it."""
+        if not self._addresses:
+            loop = asyncio.get_running_loop()
+            try:
+                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise HttpError(f"cannot resolve host: {error.strerror or error}") from None
+            self._addresses = [str(address[0]) for *_, address in found]
+        return self._addresses
+
+
+class _Body:
+    """Collects a whole body."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.parts: list[bytes] = []
+        self._size = 0
+
+    def on_sent(self, at_ns: int) -> None:
+        """Not needed here."""
+
+    def on_head(self, status: int, content_type: str, at_ns: int) -> None:
+        self.status = status
+
+    def on_body(self, data: bytes, at_ns: int) -> bool:
+        self.parts.append(data)
+        self._size += len(data)
+        return self._size <= MAX_BODY_BYTES

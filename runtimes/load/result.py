@@ -1,0 +1,53 @@
+"""What a stage of load leaves: records, progress on the way, and the two ways it ends early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtimes.errors import EngineError
+from runtimes.failure import Failure
+from runtimes.measurement import RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Every request that was started, by index.
+
+    Attributes:
+        started_ns, ended_ns: the stage on the records' clock.
+        start_unix_s: wall clock at `started_ns`, the one anchor between the two clocks.
+    """
+
+    records: tuple[RequestRecord, ...]
+    started_ns: int
+    ended_ns: int
+    start_unix_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Where a running stage stands.
+
+    `output_tokens` counts content chunks until a request's `usage` corrects it.
+    """
+
+    completed: int
+    failed: int
+    planned: int
+    output_tokens: int
+
+
+class LoadStopped(EngineError):  # noqa: N818 (says what happened to the load)
+    """A stage that could not be finished; `result` holds what was recorded."""
+
+    def __init__(self, failure: Failure, result: LoadResult) -> None:
+        self.result = result
+        super().__init__(failure)
+
+
+class LoadStalled(LoadStopped):
+    """Requests were in flight and no byte came for any of them."""
+
+
+class LoadAborted(LoadStopped):
+    """Too many requests failed in a row."""

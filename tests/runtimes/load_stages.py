@@ -1,0 +1,49 @@
+"""Stages of load as the tests run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runtimes.json_types import Json
+from runtimes.load.arrivals import Load
+from runtimes.load.generator import LoadProgress, LoadResult, run_load
+from runtimes.load.http import HttpClient
+from runtimes.workloads.base import Prompt
+from tests.runtimes.load_servers import HOST, Handler, Server, serving
+
+FIELDS: Mapping[str, Json] = {"temperature": 0.0, "ignore_eos": True}
+
+
+def prompts(count: int, *, tokens: int = 4, output: int = 3) -> list[Prompt]:
+    """Prompts that differ in their first token."""
+    return [Prompt((100 + index, *range(tokens - 1)), output) for index in range(count)]
+
+
+async def load_at(
+    port: int,
+    load: Load,
+    *,
+    timeout_s: float = 20.0,
+    stall_s: float = 20.0,
+    api_key: str | None = None,
+    progress: list[LoadProgress] | None = None,
+) -> LoadResult:
+    """A stage of `load` against the server on `port`."""
+    async with HttpClient(HOST, port, api_key=api_key) as client:
+        return await run_load(
+            client,
+            prompts(load.requests),
+            load,
+            model="m",
+            request_fields=FIELDS,
+            seed=7,
+            request_timeout_s=timeout_s,
+            stall_timeout_s=stall_s,
+            on_progress=None if progress is None else progress.append,
+        )
+
+
+async def load_handler(handler: Handler, load: Load) -> tuple[LoadResult, Server]:
+    """A stage of `load` against `handler`."""
+    async with serving(handler) as server:
+        return await load_at(server.port, load), server
