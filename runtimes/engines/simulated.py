@@ -1,0 +1,99 @@
+"""The simulated engine: a real process with another engine's routes, arguments and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from runtimes.engines.base import ENGINES, Engine, EngineReport, create_engine
+from runtimes.engines.vllm import VllmEngine
+from runtimes.errors import UserError
+from runtimes.hardware import Accelerator
+from runtimes.json_types import Json
+from runtimes.model import ModelFacts
+from runtimes.plan import HOST, PORT, PYTHON, DeploymentPlan, EngineConfig, Environment, ProcessPlan
+
+DEFAULT_ACCELERATOR = "H100"
+_IMITATED = ("vllm",)
+_OWN_OPTIONS = {"startup_s": "--startup-s", "jitter": "--jitter", "seed": "--seed"}
+
+
+@ENGINES.register("simulated")
+class SimulatedEngine(Engine):
+    """Serves at the speed an engine model gives it; nothing is computed.
+
+    Options:
+        imitates: the engine whose arguments, routes and metrics it has (default "vllm").
+        accelerator: what it pretends to run on (default "H100").
+        startup_s: seconds from start to healthy.
+        jitter: relative standard deviation of step durations.
+        seed: of the jitter.
+    """
+
+    name: ClassVar[str] = "simulated"
+    options: ClassVar[Mapping[str, Json]] = {"imitates": "vllm", "startup_s": 0.5, "jitter": 0.0}
+    request_fields: ClassVar[Mapping[str, Json]] = VllmEngine.request_fields
+    metrics: ClassVar[Mapping[str, str]] = {
+        **VllmEngine.metrics,
+        "servetune_simulator_lateness_seconds_total": "lateness_seconds_total",
+    }
+    reserved_args: ClassVar[frozenset[str]] = VllmEngine.reserved_args
+
+    def plan(self, config: EngineConfig) -> DeploymentPlan:
+        """The simulator's process; `deploy` is the imitated engine's command.
+
+        Raises:
+            UserError: the option `imitates` names an engine that cannot be simulated.
+        """
+        imitated = _imitated(config)
+        real = imitated.plan(_for_imitated(config, imitated.name))
+        argv = (
+            *(PYTHON, "-m", "runtimes.simulator"),
+            *("--host", HOST, "--port", PORT),
+            *("--accelerator", str(config.options.get("accelerator", DEFAULT_ACCELERATOR))),
+            *("--model", config.model, "--imitates", imitated.name),
+            *_own_settings(config.options),
+            "--",
+            *real.process.argv[real.process.argv.index("serve") + 1 :],
+        )
+        return DeploymentPlan(
+            engine=self.name,
+            process=ProcessPlan(argv=argv, env=real.process.env, gpus=real.gpus),
+            deploy=real.deploy,
+            simulated=True,
+            secrets=config.secrets,
+        )
+
+    def refuse(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> str | None:
+        imitated = _imitated(config)
+        return imitated.refuse(_for_imitated(config, imitated.name), model, accelerator)
+
+    def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
+        # The simulator says of itself what the imitated engine would, in the same words.
+        return VllmEngine().describe(log=log, metrics_text=metrics_text, version_json=version_json)
+
+
+def _imitated(config: EngineConfig) -> Engine:
+    name = config.options.get("imitates", "vllm")
+    if name not in _IMITATED:
+        raise UserError(
+            f"simulated: option imitates is one of {', '.join(_IMITATED)}, got {name!r}"
+        )
+    return create_engine(str(name))
+
+
+def _for_imitated(config: EngineConfig, name: str) -> EngineConfig:
+    """`config` as the imitated engine sees it: its own command from PATH, none of our options."""
+    return replace(config, engine=name, environment=Environment(), options={})
+
+
+def _own_settings(options: Mapping[str, Json]) -> tuple[str, ...]:
+    return tuple(
+        part
+        for option, flag in _OWN_OPTIONS.items()
+        if options.get(option) is not None
+        for part in (flag, str(options[option]))
+    )

@@ -1,0 +1,1 @@
+"""Engine metrics and GPUs, read as canonical samples."""
