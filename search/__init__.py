@@ -1,0 +1,1 @@
+"""Decides: pure functions, and Optuna behind its samplers. Starts nothing."""

@@ -1,0 +1,68 @@
+"""A toy engine and what is built on it: commands from values, one rule, no process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import pytest
+
+from runtimes.engines.base import Engine, EngineReport
+from runtimes.hardware import Accelerator
+from runtimes.json_types import Json
+from runtimes.model import ModelFacts
+from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
+from search.admission import Admission
+from search.materialize import EngineTemplate
+from search.space import SearchSpace
+
+
+class ToyEngine(Engine):
+    """Spells arguments in sorted order, leaves out nulls, and refuses tp = 3."""
+
+    name = "toy"
+    metrics: ClassVar[Mapping[str, str]] = {}
+    request_fields: ClassVar[Mapping[str, Json]] = {}
+
+    def plan(self, config: EngineConfig) -> DeploymentPlan:
+        args = [
+            f"--{name}={value}" for name, value in sorted(config.args.items()) if value is not None
+        ]
+        argv = ("toy", config.engine, str(config.layout), *args)
+        process = ProcessPlan(argv, dict(config.env), config.layout.gpus)
+        return DeploymentPlan(self.name, process, argv)
+
+    def refuse(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> str | None:
+        if config.layout.tp == 3:
+            return f"32 heads cannot be shared by tp={config.layout.tp} (pp={config.layout.pp})"
+        return None
+
+    def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
+        return EngineReport()
+
+
+@pytest.fixture
+def templates() -> dict[str, EngineTemplate]:
+    return {name: EngineTemplate(name, "acme/model") for name in ("toy", "toy-other")}
+
+
+@pytest.fixture
+def admit(templates: dict[str, EngineTemplate]) -> Callable[..., Admission]:
+    """Builds the admission of a space on a cluster of `gpus` GPUs (keyword, default 8)."""
+
+    def build(space: SearchSpace, *, gpus: int = 8) -> Admission:
+        def capacity(needed: int) -> str | None:
+            return None if needed <= gpus else f"needs {needed} GPUs, the cluster has {gpus}"
+
+        return Admission(
+            space,
+            templates,
+            model=None,
+            accelerator=None,
+            capacity=capacity,
+            engine_of=lambda name: ToyEngine(),
+        )
+
+    return build

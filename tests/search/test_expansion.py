@@ -1,0 +1,101 @@
+"""Counting a space, and the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from search.admission import Admission
+from search.constraints import Constraint
+from search.expansion import Expansion, baseline, expand
+from search.space import Choice, Dimension, FloatRange, IntRange, SearchSpace
+from search.trial import Params
+
+Admit = Callable[..., Admission]
+
+SPACE = SearchSpace(
+    ("toy",),
+    (
+        Dimension("tp", Choice((1, 2, 3, 8))),
+        Dimension("pp", Choice((1, 2))),
+        Dimension("seqs", Choice((8, None))),
+        Dimension("size", Choice((None, 8, 8))),
+    ),
+    (Constraint.parse("seqs > tp"),),
+)
+
+
+def test_every_point_is_valid_duplicate_or_excluded(admit: Admit) -> None:
+    expansion = expand(SPACE, admit(SPACE))
+    # 48 points; seqs=8 with tp=8 breaks the rule (6 of them); tp=3 is refused (12);
+    # tp=8, pp=2 without seqs needs 16 GPUs (3). A third of the remaining 27 say size=8 twice.
+    assert (expansion.valid, expansion.duplicates) == (18, 9)
+    assert expansion.excluded == {
+        "constraint `seqs > tp`": 6,
+        "toy: N heads cannot be shared by tp=N (pp=N)": 12,
+        "needs N GPUs, the cluster has N": 3,
+    }
+    assert len(expansion.points) == 18
+    assert expansion.points[0] == Params("toy", {"tp": 1, "pp": 1, "seqs": 8, "size": None})
+
+
+@pytest.mark.parametrize("limit", [0, 5])
+def test_a_limit_bounds_what_is_kept_and_not_what_is_counted(admit: Admit, limit: int) -> None:
+    whole, limited = expand(SPACE, admit(SPACE)), expand(SPACE, admit(SPACE), limit=limit)
+    assert limited.points == whole.points[:limit]
+    assert (limited.valid, limited.duplicates) == (whole.valid, whole.duplicates)
+
+
+@pytest.mark.parametrize("domain", [FloatRange(0.1, 0.2), IntRange(1, 10**9)])
+def test_spaces_too_large_to_count_are_not_counted(
+    admit: Admit, domain: FloatRange | IntRange
+) -> None:
+    space = SearchSpace(("toy",), (Dimension("x", domain),))
+    assert expand(space, admit(space)) == Expansion(None, 0, {}, ())
+
+
+def test_a_large_space_is_counted_whole(admit: Admit) -> None:
+    space = SearchSpace(
+        ("toy", "toy-other"),
+        (Dimension("x", IntRange(1, 100)), Dimension("y", IntRange(1, 100))),
+        (Constraint.parse("x <= y"),),
+    )
+    expansion = expand(space, admit(space), limit=1)
+    assert expansion.valid == 2 * 5050
+    assert expansion.excluded == {"constraint `x <= y`": 2 * 4950}
+
+
+def test_the_baseline_is_the_smallest_layout_with_everything_else_left_out(admit: Admit) -> None:
+    assert baseline(SPACE, admit(SPACE), "toy") == Params("toy", {"tp": 1, "pp": 1})
+
+
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        ("gpus >= 3", {"tp": 1, "pp": 2, "dp": 2}),
+        ("gpus >= 3 and dp == 1", {"tp": 2, "pp": 2, "dp": 1}),
+        ("tp >= 3", {"tp": 4, "pp": 1, "dp": 1}),
+        ("gpus > 16", None),
+    ],
+)
+def test_the_baseline_is_admissible_and_small_in_gpus_then_tp_then_pp(
+    admit: Admit, constraint: str, expected: dict[str, int] | None
+) -> None:
+    space = SearchSpace(
+        ("toy",),
+        (
+            Dimension("tp", Choice((4, 3, 2, 1))),
+            Dimension("pp", Choice((2, 1))),
+            Dimension("dp", IntRange(1, 2)),
+            Dimension("seqs", IntRange(1, 64)),
+        ),
+        (Constraint.parse(constraint), Constraint.parse("seqs > 100")),
+    )
+    found = baseline(space, admit(space, gpus=16), "toy")
+    assert found == (None if expected is None else Params("toy", expected))
+
+
+def test_the_baseline_of_a_space_without_layouts_is_one_gpu(admit: Admit) -> None:
+    space = SearchSpace(("toy", "toy-other"), (Dimension("x", FloatRange(0.1, 0.2)),))
+    assert baseline(space, admit(space), "toy-other") == Params("toy-other", {})
