@@ -1,0 +1,154 @@
+"""Hypothesis strategies for everything the record can hold."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from runtimes.failure import Failure, FailureKind
+from runtimes.json_types import Json
+from runtimes.measurement import Distribution, Measurement, RequestRecord
+from runtimes.slo import SloLimit, SloVerdict
+from search.trial import TrialState
+from tracking.parquet.parameters import ParameterType
+from tracking.records import Sample, StageRecord, TrialRecord
+
+PARAMETER_TYPES: dict[str, ParameterType] = {
+    "tp": "int",
+    "gpu-memory-utilization": "float",
+    "enable-prefix-caching": "bool",
+    "env.MODE": "string",
+    "compilation-config": "json",
+    "compilation.config": "json",
+}
+OBJECTIVES = ("goodput_per_gpu", "ttft_p99_ms")
+
+_text = st.text(max_size=12)
+_texts = st.lists(_text, max_size=3).map(tuple)
+_text_map = st.dictionaries(_text, _text, max_size=3)
+_count = st.integers(0, 10**12)
+_number = st.floats(allow_nan=False)
+_number_map = st.dictionaries(_text, _number, max_size=3)
+_unix_s = st.floats(0, 4e9)
+_ns = st.integers(0, 10**18)
+_structured: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers() | _number | _text,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_text, inner, max_size=2),
+    max_leaves=4,
+)
+_params: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "tp": st.none() | st.integers(1, 64),
+        "gpu-memory-utilization": st.none() | st.integers(0, 1) | st.floats(0, 1),
+        "enable-prefix-caching": st.none() | st.booleans(),
+        "env.MODE": st.none() | _text,
+        "compilation-config": _structured,
+        "compilation.config": _structured,
+    },
+)
+_limits = st.builds(SloLimit, st.sampled_from(["ttft_ms", "e2e_ms"]), st.just("p99"), _number)
+_distributions = st.none() | st.builds(Distribution, _count, *[_number] * 6)
+
+measurements = st.builds(
+    Measurement,
+    requests_completed=_count,
+    requests_failed=_count,
+    duration_s=_number,
+    input_tokens=_count,
+    output_tokens=_count,
+    requested_output_tokens=_count,
+    ttft_ms=_distributions,
+    tpot_ms=_distributions,
+    itl_ms=_distributions,
+    e2e_ms=_distributions,
+    request_throughput=_number,
+    input_throughput=_number,
+    output_throughput=_number,
+    total_throughput=_number,
+    goodput=_number,
+    slo=st.lists(st.builds(SloVerdict, _limits, st.none() | _number), max_size=2).map(tuple),
+    flags=_texts,
+)
+failures = st.builds(
+    Failure,
+    st.sampled_from(FailureKind),
+    _text,
+    _text,
+    st.none() | st.integers(-64, 255),
+    _text,
+)
+trials = st.builds(
+    TrialRecord,
+    run=_text,
+    number=st.integers(0, 99),
+    attempt=st.integers(0, 3),
+    state=st.sampled_from(TrialState),
+    engine=_text,
+    params=_params,
+    config_id=_text,
+    command=_texts,
+    deploy_command=_texts,
+    simulated=st.booleans(),
+    model=_text,
+    model_revision=st.none() | _text,
+    seed=st.integers(0, 2**63 - 1),
+    gpus=st.integers(0, 64),
+    baseline=st.booleans(),
+    env=_text_map,
+    gpu_ids=_texts,
+    gpu_model=_text,
+    node=_text,
+    bundle=_text,
+    process_ids=st.lists(st.integers(1, 2**22), max_size=3).map(tuple),
+    started_unix_s=st.none() | _unix_s,
+    ended_unix_s=st.none() | _unix_s,
+    startup_s=st.none() | _number,
+    warmup_s=st.none() | _number,
+    measure_s=st.none() | _number,
+    stop_s=st.none() | _number,
+    gpu_seconds=_number,
+    deciding_stage=st.none() | st.integers(0, 9),
+    measurement=st.none() | measurements,
+    objectives=st.dictionaries(st.sampled_from([*OBJECTIVES, "other"]), _number),
+    failure=st.none() | failures,
+    reason=_text,
+    flags=_texts,
+    engine_version=_text,
+    engine_config=_text_map,
+    versions=_text_map,
+)
+stages = st.builds(
+    StageRecord,
+    run=_text,
+    number=st.integers(0, 99),
+    attempt=st.integers(0, 3),
+    stage=st.integers(0, 20),
+    load=_text,
+    load_value=_number,
+    started_unix_s=_unix_s,
+    ended_unix_s=_unix_s,
+    measurement=measurements,
+    counters_before=_number_map,
+    counters_after=_number_map,
+)
+requests = st.builds(
+    RequestRecord,
+    index=_count,
+    scheduled_ns=_ns,
+    sent_ns=_ns,
+    chunk_ns=st.lists(_ns, max_size=5).map(tuple),
+    end_ns=_ns,
+    prompt_tokens=st.none() | _count,
+    output_tokens=st.none() | _count,
+    requested_output_tokens=_count,
+    error=st.none() | _text,
+)
+samples = st.builds(
+    Sample,
+    at_ns=_ns,
+    unix_s=_unix_s,
+    stage=st.integers(0, 20),
+    metric=_text,
+    engine_metric=_text,
+    value=_number,
+)

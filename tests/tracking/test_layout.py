@@ -1,0 +1,129 @@
+"""File names of a run, run ids, and finding the run a user means."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from runtimes.errors import RunFolderError
+from tracking.layout import RunLayout, find_run, new_run_id
+
+_NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def _run(results: Path, run: str) -> RunLayout:
+    layout = RunLayout(results / run)
+    layout.create()
+    layout.experiment.write_text("name: demo\n")
+    return layout
+
+
+def test_names_are_the_documented_ones() -> None:
+    layout = RunLayout(Path("runs/demo"))
+    named = {
+        "experiment.yaml": layout.experiment,
+        "journal": layout.journal_dir,
+        "events": layout.events_dir,
+        "live": layout.live_dir,
+        "live/status.json": layout.live_status,
+        "live/metrics.prom": layout.final_metrics,
+        "lock": layout.lock,
+        "report.html": layout.report,
+        "trials/trial-00003-0.parquet": layout.trial_file(3, 0),
+        "stages/trial-00003-1-stage-002.parquet": layout.stage_file(3, 1, 2),
+        "requests/trial-00003-1-stage-002.parquet": layout.requests_file(3, 1, 2),
+        "samples/trial-00003-1.parquet": layout.samples_file(3, 1),
+        "logs/trial-00003-0.log": layout.log_file(3, 0),
+    }
+    assert {path.relative_to(layout.root).as_posix() for path in named.values()} == set(named)
+    assert all(path == layout.root / name for name, path in named.items())
+    assert layout.run == "demo"
+
+
+def test_create_makes_every_folder_and_keeps_what_is_there(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path / "runs" / "demo")
+    layout.create()
+    layout.log_file(0, 0).write_text("kept")
+    layout.create()
+    folders = {path.name for path in layout.root.iterdir() if path.is_dir()}
+    assert folders == {
+        "journal", "trials", "stages", "requests", "samples", "events", "logs", "live",
+    }  # fmt: skip
+    assert layout.log_file(0, 0).read_text() == "kept"
+
+
+def test_listings_hold_records_only(tmp_path: Path) -> None:
+    layout = RunLayout(tmp_path / "demo")
+    layout.create()
+    for path in (layout.trial_file(1, 0), layout.trial_file(0, 1), layout.trial_file(0, 0)):
+        path.touch()
+    (layout.trials_dir / ".trial-00002-0.parquet.tmp").touch()
+    layout.stage_file(0, 0, 0).touch()
+    for path in (layout.requests_file(1, 0, 0), layout.requests_file(11, 0, 0)):
+        path.touch()
+    layout.samples_file(1, 0).touch()
+    expected = [layout.trial_file(0, 0), layout.trial_file(0, 1), layout.trial_file(1, 0)]
+    assert layout.trial_files() == expected
+    assert layout.stage_files() == [layout.stage_file(0, 0, 0)]
+    assert layout.requests_files(1) == [layout.requests_file(1, 0, 0)]
+    assert layout.samples_files(1) == [layout.samples_file(1, 0)]
+    assert layout.samples_files(2) == []
+
+
+def test_run_id_is_name_utc_and_four_hex() -> None:
+    east = _NOON.astimezone(timezone(timedelta(hours=9)))
+    run = new_run_id("llama-70b", east, random.Random(1))
+    assert re.fullmatch(r"llama-70b-20260301T120000Z-[0-9a-f]{4}", run)
+    assert run == new_run_id("llama-70b", _NOON, random.Random(1))
+    assert run != new_run_id("llama-70b", _NOON, random.Random(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("a/b c", "a-b-c-2026"), ("../up", "up-2026"), ("", "run-2026"), ("q3.5_x", "q3.5_x-2026")],
+)
+def test_run_id_is_always_one_folder_name(name: str, start: str) -> None:
+    assert new_run_id(name, _NOON, random.Random(0)).startswith(start)
+
+
+def test_find_run_takes_a_folder_an_id_or_the_newest(tmp_path: Path) -> None:
+    old = _run(tmp_path, "b-20260101T000000Z-0001")
+    new = _run(tmp_path, "a-20260102T000000Z-0002")
+    os.utime(new.root, (0, 0))  # what the id says counts, not when the folder was touched
+    (tmp_path / "not-a-run").mkdir()
+    assert find_run(old.root) == old
+    assert find_run(tmp_path) == new
+    assert find_run(Path(old.run), tmp_path) == old
+
+
+def test_a_renamed_run_is_as_old_as_its_folder(tmp_path: Path) -> None:
+    _run(tmp_path, "a-20260102T000000Z-0002")
+    renamed = _run(tmp_path, "the-good-one")
+    after = datetime(2026, 1, 3, tzinfo=UTC).timestamp()
+    os.utime(renamed.root, (after, after))
+    assert find_run(tmp_path) == renamed
+    os.utime(renamed.root, (0, 0))
+    assert find_run(tmp_path).run == "a-20260102T000000Z-0002"
+
+
+def test_no_run_says_where_it_looked_and_what_there_is(tmp_path: Path) -> None:
+    known = _run(tmp_path, "a-20260102T000000Z-0002")
+    with pytest.raises(RunFolderError) as raised:
+        find_run(Path("missing"), tmp_path)
+    message = str(raised.value)
+    assert "missing does not exist" in message
+    assert str(tmp_path) in message
+    assert known.run in message
+    assert "--results" in message
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=f"{tmp_path} is no run folder and holds none"):
+        find_run(tmp_path)
+    with pytest.raises(RunFolderError, match="Newest runs there: none"):
+        find_run(Path("x"), tmp_path)

@@ -1,0 +1,1 @@
+"""Remembers: journal, Parquet record, metrics, reports."""

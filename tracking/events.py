@@ -1,0 +1,160 @@
+"""What the journal holds: one value per thing that happened to a run, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import ClassVar, TypeAlias, get_args
+
+from runtimes.errors import RunFolderError
+from runtimes.json_types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A driver took the run in hand; `resumed` for every one after the first."""
+
+    run: str
+    servetune_version: str
+    resumed: bool
+    kind: ClassVar[str] = "run_started"
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """What the space holds: `valid` is None for an infinite one; `excluded` by rule."""
+
+    valid: int | None
+    duplicates: int
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    kind: ClassVar[str] = "expanded"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleTaken:
+    """Devices of one node belong to the study from here on."""
+
+    bundle: str
+    node: str
+    gpu_model: str
+    gpu_ids: list[str] = field(default_factory=list)
+    kind: ClassVar[str] = "bundle_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """The sampler, or the baseline, named the parameters of trial `number`."""
+
+    number: int
+    engine: str
+    values: Mapping[str, Json]
+    config_id: str
+    baseline: bool = False
+    kind: ClassVar[str] = "proposed"
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceExhausted:
+    """The sampler has nothing left that was not proposed before."""
+
+    kind: ClassVar[str] = "space_exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """An attempt got devices and was started."""
+
+    number: int
+    attempt: int
+    bundle: str
+    node: str
+    gpu_ids: list[str] = field(default_factory=list)
+    kind: ClassVar[str] = "launched"
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """An attempt entered `phase`: starting, warming, measuring, stopping."""
+
+    number: int
+    attempt: int
+    phase: str
+    process_ids: list[int] = field(default_factory=list)
+    kind: ClassVar[str] = "phase_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt ended in `state` and its row is on disk; `retry` when another attempt follows."""
+
+    number: int
+    attempt: int
+    state: str
+    retry: bool = False
+    kind: ClassVar[str] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLost:
+    """A bundle of devices is gone, with everything that ran on it."""
+
+    bundle: str
+    reason: str
+    kind: ClassVar[str] = "bundle_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Nothing new is started from here on."""
+
+    reason: str
+    kind: ClassVar[str] = "stop_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The driver left in good order."""
+
+    reason: str
+    kind: ClassVar[str] = "run_ended"
+
+
+Event: TypeAlias = (
+    RunStarted
+    | Expanded
+    | BundleTaken
+    | Proposed
+    | SpaceExhausted
+    | Launched
+    | PhaseChanged
+    | Finished
+    | BundleLost
+    | StopRequested
+    | RunEnded
+)
+_KINDS: dict[str, type[Event]] = {event.kind: event for event in get_args(Event)}
+
+
+def encode(event: Event) -> dict[str, Json]:
+    """The event as a JSON object, `kind` first."""
+    return {"kind": event.kind, **asdict(event)}
+
+
+def decode(data: Mapping[str, Json]) -> Event:
+    """The event of a JSON object; keys beside its fields (`at_unix_s`) are passed over.
+
+    Raises:
+        RunFolderError: the kind is unknown or a field is missing: written by a newer servetune.
+    """
+    kind = data.get("kind")
+    event_type = _KINDS.get(kind) if isinstance(kind, str) else None
+    if event_type is None:
+        raise RunFolderError(
+            f"the journal holds an event of kind {kind!r}, unknown to this version of servetune; "
+            "open the run with the version that wrote it"
+        )
+    names = {item.name for item in fields(event_type)}
+    try:
+        return event_type(**{name: value for name, value in data.items() if name in names})  # type: ignore[arg-type]  # checked by the fields
+    except TypeError as error:
+        raise RunFolderError(f"the journal's {kind!r} event cannot be read: {error}") from None

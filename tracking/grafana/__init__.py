@@ -1,0 +1,1 @@
+"""Dashboards and scrape configuration as data."""

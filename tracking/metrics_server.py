@@ -1,0 +1,101 @@
+"""A small HTTP server for one page of text: `/metrics`."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+
+from runtimes.errors import UserError
+
+Render = Callable[[str], tuple[bytes, str]]
+"""`Accept` header → body and content type."""
+
+
+class MetricsServer:
+    """Serves `render` from its own thread until `close`, which leaves no thread and no socket.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 takes any free one.
+        render: called on a thread of the server, once a request.
+
+    Raises:
+        UserError: nothing can listen there.
+    """
+
+    def __init__(self, host: str, port: int, render: Render) -> None:
+        try:
+            self._server = _Server(host, port, render)
+        except (OSError, OverflowError) as error:
+            raise UserError(_cannot_listen(host, port, error)) from None
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="servetune-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and wait for requests in progress; twice is once."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingTCPServer):
+    allow_reuse_address = True
+    # Joined by `server_close`; the handler's timeout bounds how long that takes.
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, host: str, port: int, render: Render) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.render = render
+        super().__init__((host, port), _Handler)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 2.0
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(HTTPStatus.NOT_FOUND, "only /metrics is served here")
+            return
+        body, content_type = self.server.render(self.headers.get("Accept", ""))
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True  # the scraper went away; it asks again
+
+    def log_message(self, format: str, *args: object) -> None:
+        """One line a scrape is nobody's news."""
+
+
+def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> str:
+    where = f"metrics cannot be served on {host}:{port}"
+    if isinstance(error, OverflowError):
+        return f"{where}: a port is 0 to 65535. Set metrics.port to 0 for any free one."
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{where}: another program listens there. "
+            "Set metrics.port to another port, or to 0 for any free one."
+        )
+    if error.errno == errno.EACCES:
+        return f"{where}: no permission. Set metrics.port to one above 1023, or to 0."
+    return (
+        f"{where}: {error.strerror or error}. "
+        "Set metrics.host to an address of this machine (127.0.0.1 for itself alone)."
+    )

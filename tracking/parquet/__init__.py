@@ -1,0 +1,1 @@
+"""The Parquet record: schema, writing, reading."""

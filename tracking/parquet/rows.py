@@ -1,0 +1,171 @@
+"""Records as flat rows: column name to plain Python value. Inverse: `decode.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+from runtimes.errors import InternalError
+from runtimes.failure import Failure
+from runtimes.json_types import Json
+from runtimes.measurement import Distribution, Measurement, RequestRecord
+from tracking.parquet.parameters import json_kind, to_cell
+from tracking.parquet.schema import (
+    LATENCIES,
+    STATISTICS,
+    THROUGHPUT_UNITS,
+    ParameterColumn,
+    objective_columns,
+)
+from tracking.records import Sample, StageRecord, TrialRecord
+
+Row: TypeAlias = dict[str, Any]
+"""One row on its way into or out of Arrow; columns that are absent are null."""
+
+SAME_IN_TRIALS = tuple(
+    item.name
+    for item in fields(TrialRecord)
+    if item.name not in {"state", "params", "measurement", "failure"}
+)
+"""Fields of a trial that are columns of the same name."""
+
+SAME_IN_STAGES = tuple(item.name for item in fields(StageRecord) if item.name != "measurement")
+"""Fields of a stage that are columns of the same name."""
+
+SAME_IN_MEASUREMENTS = tuple(
+    item.name
+    for item in fields(Measurement)
+    if item.name not in {"slo", "flags", *(f"{latency}_ms" for latency in LATENCIES)}
+)
+"""Fields of a measurement that are columns of the same name."""
+
+
+def trial_row(
+    record: TrialRecord, parameters: Mapping[str, ParameterColumn], objectives: Sequence[str]
+) -> Row:
+    """The row of a trial in a file with these parameter columns and objectives.
+
+    Raises:
+        InternalError: a parameter has no column, or one of another type.
+    """
+    columns = objective_columns(objectives)
+    return {
+        **{name: getattr(record, name) for name in SAME_IN_TRIALS},
+        "state": record.state.value,
+        "started_at": _microseconds(record.started_unix_s),
+        "ended_at": _microseconds(record.ended_unix_s),
+        **_parameters(record.params, parameters),
+        **{columns[name]: record.objectives.get(name) for name in objectives},
+        **_measurement(record.measurement),
+        **_per_gpu(record.measurement, record.gpus),
+        **_failure(record.failure),
+    }
+
+
+def stage_row(record: StageRecord) -> Row:
+    """The row of a load stage."""
+    return {
+        **{name: getattr(record, name) for name in SAME_IN_STAGES},
+        "started_at": _microseconds(record.started_unix_s),
+        "ended_at": _microseconds(record.ended_unix_s),
+        **_measurement(record.measurement),
+    }
+
+
+def request_row(record: RequestRecord) -> Row:
+    """The row of a request, without the identity of its trial."""
+    return {
+        "index": record.index,
+        "scheduled_ns": record.scheduled_ns,
+        "sent_ns": record.sent_ns,
+        "first_content_ns": record.first_content_ns,
+        "end_ns": record.end_ns,
+        "chunk_ns": [arrival_ns - record.sent_ns for arrival_ns in record.chunk_ns],
+        "ttft_ms": record.ttft_ms,
+        "tpot_ms": record.tpot_ms,
+        "e2e_ms": record.e2e_ms,
+        "prompt_tokens": record.prompt_tokens,
+        "output_tokens": record.output_tokens,
+        "requested_output_tokens": record.requested_output_tokens,
+        "error": record.error,
+    }
+
+
+def sample_row(sample: Sample) -> Row:
+    """The row of a sample, without the identity of its trial."""
+    return {
+        "stage": sample.stage,
+        "at_ns": sample.at_ns,
+        "at": _microseconds(sample.unix_s),
+        "unix_s": sample.unix_s,
+        "metric": sample.metric,
+        "engine_metric": sample.engine_metric,
+        "value": sample.value,
+    }
+
+
+def _microseconds(unix_s: float | None) -> int | None:
+    return None if unix_s is None else round(unix_s * 1e6)
+
+
+def _parameters(params: Mapping[str, Json], columns: Mapping[str, ParameterColumn]) -> Row:
+    undeclared = sorted(set(params) - set(columns))
+    if undeclared:
+        raise InternalError(
+            f"parameters without a column: {', '.join(undeclared)}; declare the type of every "
+            "parameter the search can propose"
+        )
+    row: Row = {
+        columns[name].column: to_cell(name, value, columns[name].type)
+        for name, value in params.items()
+    }
+    row["param_kinds"] = {name: json_kind(value) for name, value in params.items()}
+    return row
+
+
+def _measurement(measurement: Measurement | None) -> Row:
+    if measurement is None:
+        return {}
+    row: Row = {name: getattr(measurement, name) for name in SAME_IN_MEASUREMENTS}
+    for latency in LATENCIES:
+        row |= _distribution(latency, getattr(measurement, f"{latency}_ms"))
+    row["achieved_output_ratio"] = measurement.achieved_output_ratio
+    row["slo"] = [
+        {
+            "metric": verdict.limit.metric,
+            "statistic": verdict.limit.statistic,
+            "limit_ms": verdict.limit.limit_ms,
+            "value_ms": verdict.value_ms,
+            "met": verdict.met,
+        }
+        for verdict in measurement.slo
+    ]
+    row["slo_met"] = measurement.slo_met
+    row["measurement_flags"] = measurement.flags
+    return row
+
+
+def _distribution(latency: str, distribution: Distribution | None) -> Row:
+    if distribution is None:
+        return {}
+    values: Row = {f"{latency}_{name}_ms": getattr(distribution, name) for name in STATISTICS}
+    return {f"{latency}_count": distribution.count, **values}
+
+
+def _per_gpu(measurement: Measurement | None, gpus: int) -> Row:
+    if measurement is None or gpus < 1:
+        return {}
+    return {f"{name}_per_gpu": getattr(measurement, name) / gpus for name in THROUGHPUT_UNITS}
+
+
+def _failure(failure: Failure | None) -> Row:
+    if failure is None:
+        return {}
+    return {
+        "failure_kind": failure.kind.value,
+        "failure_message": failure.message,
+        "failure_remedy": failure.remedy,
+        "failure_exit_code": failure.exit_code,
+        "log_tail": failure.log_tail,
+    }

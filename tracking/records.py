@@ -1,0 +1,125 @@
+"""The rows of a run's record, as values; `tracking.parquet` stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtimes.failure import Failure
+from runtimes.json_types import Json
+from runtimes.measurement import Measurement
+from search.trial import TrialState
+
+DISQUALIFYING = frozenset({"client_late", "short_output", "usage_missing"})
+"""Flags of a measurement that says something else than how fast the engine serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One attempt of one trial.
+
+    Times `*_unix_s` are wall clock, seconds since the epoch, on the node that ran it; `*_s` are
+    durations. `gpu_seconds` is GPUs held times seconds held, start and stop included.
+
+    Attributes:
+        run, number, attempt: identity. `attempt` counts from 0.
+        baseline: True for a trial of the engine's defaults.
+        params: values of the searched parameters, the engine apart.
+        config_id: hash of the effective command and environment without ports.
+        command: what was started, with `{host}` and `{port}` in place.
+        deploy_command: what a user would start to serve it.
+        simulated: True when nothing real was served.
+        env: variables set for the engine, secrets masked.
+        gpus: world size. `gpu_ids`: devices held. `gpu_model`: their name.
+        node, bundle: where it ran.
+        process_ids: pids of the process tree's guard and engine, on `node`.
+        deciding_stage: index of the load stage whose measurement is the trial's own.
+        objectives: value by objective name.
+        reason: words for a state that is neither completed nor failed.
+        flags: what makes the result doubtful, one word each.
+        engine_version, engine_config: what the engine said of itself.
+        versions: provenance of everything else (servetune, python, ray, git, …).
+    """
+
+    run: str
+    number: int
+    attempt: int
+    state: TrialState
+    engine: str
+    params: Mapping[str, Json]
+    config_id: str
+    command: tuple[str, ...]
+    deploy_command: tuple[str, ...]
+    simulated: bool
+    model: str
+    model_revision: str | None
+    seed: int
+    gpus: int
+    baseline: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    gpu_ids: tuple[str, ...] = ()
+    gpu_model: str = ""
+    node: str = ""
+    bundle: str = ""
+    process_ids: tuple[int, ...] = ()
+    started_unix_s: float | None = None
+    ended_unix_s: float | None = None
+    startup_s: float | None = None
+    warmup_s: float | None = None
+    measure_s: float | None = None
+    stop_s: float | None = None
+    gpu_seconds: float = 0.0
+    deciding_stage: int | None = None
+    measurement: Measurement | None = None
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    reason: str = ""
+    flags: tuple[str, ...] = ()
+    engine_version: str = ""
+    engine_config: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> frozenset[str]:
+        """Flags that make the measurement unfit to compare; the search does not learn from it."""
+        return DISQUALIFYING & frozenset(self.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """One load stage of one attempt.
+
+    `counters_before` and `counters_after` are the engine's canonical counters, scraped at idle
+    before the first measured request and after the last one drained.
+    """
+
+    run: str
+    number: int
+    attempt: int
+    stage: int
+    load: str
+    load_value: float
+    started_unix_s: float
+    ended_unix_s: float
+    measurement: Measurement
+    counters_before: Mapping[str, float] = field(default_factory=dict)
+    counters_after: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One scraped engine metric at one instant.
+
+    Attributes:
+        at_ns: monotonic clock of the node, comparable with the requests of the same attempt.
+        unix_s: wall clock of the same instant.
+        metric: canonical name (`runtimes.engines.base.CANONICAL_METRICS`).
+        engine_metric: the engine's own name (`vllm:generation_tokens_total`).
+    """
+
+    at_ns: int
+    unix_s: float
+    stage: int
+    metric: str
+    engine_metric: str
+    value: float

@@ -1,0 +1,83 @@
+"""A run in memory: what reports, summaries and comparisons are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtimes.json_types import Json
+from search.goals import Goal
+from search.trial import TrialState
+from tracking.records import StageRecord, TrialRecord
+
+__all__ = ["Goal", "RunData"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Everything a report needs.
+
+    Attributes:
+        run: run id.
+        name: the experiment's name.
+        experiment: the experiment file as resolved, for display.
+        goals: objectives, the deciding one first.
+        trials: every attempt, in order of (number, attempt).
+        capacity_gpus: GPUs the study held.
+        excluded: reason → combinations excluded before launch.
+        ended: why the run ended; empty while it runs or when it was killed.
+    """
+
+    run: str
+    name: str
+    experiment: Mapping[str, Json]
+    goals: tuple[Goal, ...]
+    trials: tuple[TrialRecord, ...]
+    stages: tuple[StageRecord, ...] = ()
+    capacity_gpus: int = 0
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    ended: str = ""
+
+    def last_attempts(self) -> list[TrialRecord]:
+        """The latest attempt of each trial."""
+        latest: dict[int, TrialRecord] = {}
+        for trial in self.trials:
+            known = latest.get(trial.number)
+            if known is None or trial.attempt > known.attempt:
+                latest[trial.number] = trial
+        return [latest[number] for number in sorted(latest)]
+
+    def best(self) -> TrialRecord | None:
+        """The completed trial with the best deciding objective among those that meet the SLO.
+
+        When none meets it, the one that breaks it least, so that the answer is never empty
+        while something was measured; ties go to fewer GPUs, then to the earlier trial.
+        """
+        completed = [
+            trial
+            for trial in self.last_attempts()
+            if trial.state is TrialState.COMPLETED and self.goals[0].name in trial.objectives
+        ]
+        if not completed:
+            return None
+        return min(completed, key=lambda trial: rank(self.goals[0], trial))
+
+    def baseline(self) -> TrialRecord | None:
+        """The first completed trial of an engine's defaults."""
+        for trial in self.last_attempts():
+            if trial.baseline and trial.state is TrialState.COMPLETED:
+                return trial
+        return None
+
+
+def rank(goal: Goal, trial: TrialRecord) -> tuple[bool, float, float, int, int]:
+    """Sorts completed trials from best to worst by `goal`.
+
+    Doubtful measurements come last, then those that break an SLO, by how much; ties go to
+    fewer GPUs, then to the earlier trial.
+    """
+    value = trial.objectives[goal.name]
+    verdicts = trial.measurement.slo if trial.measurement else ()
+    excess = max((verdict.violation for verdict in verdicts), default=0.0)
+    signed = -value if goal.direction == "maximize" else value
+    return (bool(trial.doubts), max(excess, 0.0), signed, trial.gpus, trial.number)

@@ -1,0 +1,249 @@
+"""What a run comes to, as values: the last screen and the report say the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runtimes.failure import FailureKind
+from runtimes.slo import SloVerdict
+from tracking.pareto import meets_slo, pareto_front
+from tracking.records import TrialRecord
+from tracking.run_data import Goal, RunData
+from tracking.words import flag_words, objective_words, shell_command
+
+
+@dataclass(frozen=True, slots=True)
+class BestTrial:
+    """The trial to deploy.
+
+    Attributes:
+        command: what a user pastes to serve it.
+        value: of the deciding objective.
+        unmet: limits of the SLO that it breaks.
+        simulated: True when nothing real was served.
+    """
+
+    trial: int
+    engine: str
+    gpus: int
+    command: str
+    value: float
+    objectives: Mapping[str, float]
+    slo: tuple[SloVerdict, ...]
+    simulated: bool
+    baseline: bool
+    flags: tuple[str, ...]
+
+    @property
+    def slo_met(self) -> bool:
+        return not self.unmet
+
+    @property
+    def unmet(self) -> tuple[SloVerdict, ...]:
+        return tuple(verdict for verdict in self.slo if not verdict.met)
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """What makes the results of some trials doubtful, in words."""
+
+    flag: str
+    words: str
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureNote:
+    """Why one attempt failed and what to do about it."""
+
+    trial: int
+    attempt: int
+    kind: FailureKind
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in a few figures.
+
+    Attributes:
+        best: None while nothing was measured.
+        baseline_value: deciding objective of the first trial of an engine's defaults.
+        gain_ratio: how many times better than the baseline: best over baseline where more is
+            better, baseline over best where less is. One measurement each, without an interval.
+        counts: trials by state, each by its latest attempt; states without trials are absent.
+        attempts: attempts of all trials, retries included.
+        pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
+        busy_gpu_seconds: GPU-seconds held by attempts.
+        idle_gpu_seconds: those of the study's GPUs between the first start and the last end
+            that no attempt held; 0 when the capacity is not known.
+        caveats: what a reader must know before using the result, one sentence each.
+    """
+
+    run: str
+    name: str
+    goal: Goal
+    best: BestTrial | None
+    baseline_trial: int | None
+    baseline_value: float | None
+    gain_ratio: float | None
+    counts: Mapping[str, int]
+    attempts: int
+    pareto_trials: tuple[int, ...]
+    flagged: tuple[Flagged, ...]
+    failures: tuple[FailureNote, ...]
+    started_unix_s: float | None
+    ended_unix_s: float | None
+    capacity_gpus: int
+    busy_gpu_seconds: float
+    idle_gpu_seconds: float
+    caveats: tuple[str, ...]
+
+    @property
+    def simulated(self) -> bool:
+        return self.best is not None and self.best.simulated
+
+    @property
+    def slo_met(self) -> bool | None:
+        """Whether the best trial meets the SLO; None while nothing was measured."""
+        return None if self.best is None else self.best.slo_met
+
+
+def summarise_run(data: RunData) -> Summary:
+    """Sum a run up; nothing is read from disk."""
+    goal = data.goals[0]
+    best, baseline = data.best(), data.baseline()
+    if baseline is not None and goal.name not in baseline.objectives:
+        baseline = None
+    started, ended = _span(data.trials)
+    busy_s = sum(trial.gpu_seconds for trial in data.trials)
+    span_s = ended - started if started is not None and ended is not None else 0.0
+    counts = Counter(trial.state.value for trial in data.last_attempts())
+    return Summary(
+        run=data.run,
+        name=data.name,
+        goal=goal,
+        best=_best(best, goal) if best is not None else None,
+        baseline_trial=baseline.number if baseline is not None else None,
+        baseline_value=baseline.objectives[goal.name] if baseline is not None else None,
+        gain_ratio=gain_ratio(goal, best, baseline),
+        counts=dict(counts),
+        attempts=len(data.trials),
+        pareto_trials=tuple(trial.number for trial in pareto_front(data))
+        if len(data.goals) > 1
+        else (),
+        flagged=_flagged(data.last_attempts()),
+        failures=_failures(data.trials),
+        started_unix_s=started,
+        ended_unix_s=ended,
+        capacity_gpus=data.capacity_gpus,
+        busy_gpu_seconds=busy_s,
+        idle_gpu_seconds=max(0.0, data.capacity_gpus * span_s - busy_s),
+        caveats=tuple(_caveats(data, best, baseline)),
+    )
+
+
+def gain_ratio(goal: Goal, best: TrialRecord | None, baseline: TrialRecord | None) -> float | None:
+    """How many times better `best` is; None when either is missing or not positive."""
+    if best is None or baseline is None:
+        return None
+    value, reference = best.objectives[goal.name], baseline.objectives[goal.name]
+    if value <= 0 or reference <= 0:
+        return None
+    return value / reference if goal.direction == "maximize" else reference / value
+
+
+def _best(trial: TrialRecord, goal: Goal) -> BestTrial:
+    return BestTrial(
+        trial=trial.number,
+        engine=trial.engine,
+        gpus=trial.gpus,
+        command=shell_command(trial.deploy_command, trial.env),
+        value=trial.objectives[goal.name],
+        objectives=dict(trial.objectives),
+        slo=trial.measurement.slo if trial.measurement is not None else (),
+        simulated=trial.simulated,
+        baseline=trial.baseline,
+        flags=all_flags(trial),
+    )
+
+
+def all_flags(trial: TrialRecord) -> tuple[str, ...]:
+    """Flags of the trial and of its deciding measurement, each once."""
+    measured = trial.measurement.flags if trial.measurement is not None else ()
+    return tuple(dict.fromkeys([*trial.flags, *measured]))
+
+
+def _span(trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:
+    started = [trial.started_unix_s for trial in trials if trial.started_unix_s is not None]
+    ended = [trial.ended_unix_s for trial in trials if trial.ended_unix_s is not None]
+    return min(started, default=None), max(ended, default=None)
+
+
+def _flagged(trials: Sequence[TrialRecord]) -> tuple[Flagged, ...]:
+    numbers: dict[str, list[int]] = {}
+    for trial in trials:
+        for flag in all_flags(trial):
+            numbers.setdefault(flag, []).append(trial.number)
+    return tuple(
+        Flagged(flag, flag_words(flag), tuple(found)) for flag, found in sorted(numbers.items())
+    )
+
+
+def _failures(trials: Sequence[TrialRecord]) -> tuple[FailureNote, ...]:
+    return tuple(
+        FailureNote(
+            trial.number,
+            trial.attempt,
+            trial.failure.kind,
+            trial.failure.message,
+            trial.failure.remedy,
+        )
+        for trial in trials
+        if trial.failure is not None
+    )
+
+
+def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | None) -> list[str]:
+    caveats = []
+    if not data.ended:
+        caveats.append(
+            f"The run has not ended in good order; `servetune resume {data.run}` goes on with it."
+        )
+    if best is None:
+        return [*caveats, "No trial was measured, so there is no configuration to recommend."]
+    if not meets_slo(best):
+        caveats.append(_slo_caveat(best))
+    if best.simulated:
+        caveats.append(
+            "Found on a simulated engine: the figures are a model's, no GPU served anything. "
+            "Measure the command on real hardware before you rely on it."
+        )
+    if baseline is None:
+        caveats.append("No trial of the engine's defaults was measured, so no gain can be stated.")
+    elif not meets_slo(baseline):
+        caveats.append(
+            f"The baseline, trial {baseline.number}, breaks the service-level objective: the gain "
+            f"compares {objective_words(data.goals[0].name)} only."
+        )
+    if flags := all_flags(best):
+        words = "; ".join(flag_words(flag) for flag in flags)
+        caveats.append(f"The best trial is flagged: {words}.")
+    return caveats
+
+
+def _slo_caveat(best: TrialRecord) -> str:
+    verdicts = best.measurement.slo if best.measurement is not None else ()
+    broken = "; ".join(
+        f"{verdict.limit}, measured "
+        + ("nothing" if verdict.value_ms is None else f"{verdict.value_ms:.0f} ms")
+        for verdict in verdicts
+        if not verdict.met
+    )
+    return (
+        "No trial meets the service-level objective; "
+        f"trial {best.number} breaks it least ({broken or 'not measured'})."
+    )
