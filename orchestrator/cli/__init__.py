@@ -1,0 +1,54 @@
+"""The `servetune` command: one file per subcommand, each imported light and run lazily."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from orchestrator.cli import grafana, plan, report, resume, run, status, tune
+from runtimes.errors import UserError
+from runtimes.version import __version__
+
+_COMMANDS = (tune, plan, run, resume, status, report, grafana)
+USER_ERROR = 2
+"""Exit code of wrong input; nothing was started, or everything that was is recorded."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return int(arguments.execute(arguments))
+    except UserError as error:
+        print(f"servetune: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        # Before or after the study, when no handler of ours is in place.
+        print("servetune: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left; there is nobody to tell.
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="servetune",
+        description="Find the best way to serve a large language model on a GPU cluster.",
+        epilog="`servetune COMMAND --help` explains each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"servetune {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        name = command.__name__.rsplit(".", 1)[-1]
+        words = (command.__doc__ or "").splitlines()[0].split(": ", 1)[-1].rstrip(".")
+        sub = commands.add_parser(name, help=words, description=command.__doc__)
+        command.add_arguments(sub)
+        sub.set_defaults(execute=command.execute)
+    return parser

@@ -1,0 +1,85 @@
+"""The last screen: the best command so far, what it gains, what is flagged, how to go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from tracking.layout import RunLayout
+from tracking.run_data import RunData
+from tracking.summary import BestTrial, Summary, summarise_run
+from tracking.words import figure, objective_value, objective_words
+
+
+def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = None) -> None:
+    """Print the summary of a run to stdout."""
+    console = Console(highlight=False)
+    summary = summarise_run(data)
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(summary.counts.items()))
+    console.print(f"\n[bold]{escape(summary.run)}[/]: {counts or 'no trial yet'}")
+    if data.ended:
+        console.print(f"ended: {escape(data.ended)}")
+    if summary.best is None:
+        console.print("[red]Nothing was measured.[/] The failures below say why.")
+    else:
+        _print_best(console, summary, summary.best)
+    _print_doubts(console, summary)
+    _print_use(console, summary)
+    console.print(f"record   {escape(str(layout.root))}", soft_wrap=True)
+    if report is not None:
+        console.print(f"report   {escape(str(report))}", soft_wrap=True)
+    console.print(f"go on    {_next_step(data, layout)}", soft_wrap=True)
+
+
+def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
+    gain = ""
+    if summary.gain_ratio is not None and not best.baseline:
+        gain = f", {summary.gain_ratio:.2f}× the engine's defaults (trial {summary.baseline_trial})"
+    elif best.baseline:
+        gain = ", which are the engine's own defaults"
+    simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
+    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}")
+    for name, value in best.objectives.items():
+        console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
+    for verdict in best.slo:
+        shown = "unmeasured" if verdict.value_ms is None else f"{figure(verdict.value_ms)} ms"
+        mark = "[green]met[/]" if verdict.met else "[red]broken[/]"
+        console.print(f"  {verdict.limit!s:<32} {shown} {mark}")
+    console.print(f"\n[bold]{escape(best.command)}[/]\n", soft_wrap=True)
+
+
+def _print_doubts(console: Console, summary: Summary) -> None:
+    for caveat in summary.caveats:
+        console.print(f"[yellow]note[/]     {escape(caveat)}", soft_wrap=True)
+    for flagged in summary.flagged:
+        trials = ", ".join(map(str, flagged.trials))
+        console.print(
+            f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} (trials {trials})",
+            soft_wrap=True,
+        )
+    for failure in summary.failures:
+        console.print(
+            f"[red]failed[/]   trial {failure.trial}: {failure.kind.value}: "
+            f"{escape(failure.message)}",
+            soft_wrap=True,
+        )
+        if failure.remedy:
+            console.print(f"         remedy: {escape(failure.remedy)}", soft_wrap=True)
+
+
+def _print_use(console: Console, summary: Summary) -> None:
+    busy, idle = summary.busy_gpu_seconds, summary.idle_gpu_seconds
+    share = busy / (busy + idle) if busy + idle else 0.0
+    console.print(
+        f"GPUs     {summary.capacity_gpus} held; {figure(busy)} GPU-seconds busy, "
+        f"{figure(idle)} idle ({share:.0%} busy)"
+    )
+
+
+def _next_step(data: RunData, layout: RunLayout) -> str:
+    folder = escape(str(layout.root))
+    if data.ended.startswith(("every combination", "all ")):
+        return f"servetune report {folder}"
+    return f"servetune resume {folder}"

@@ -1,0 +1,83 @@
+"""tune: tune a model without an experiment file.
+
+Finds an engine and the free GPUs of this machine, measures the engine's defaults first, and
+writes the experiment file it used, to be edited and run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from orchestrator.cli.arguments import add_json, add_results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a Hub id or a model folder")
+    for metric, meaning in (("ttft", "time to first token"), ("tpot", "time per output token")):
+        parser.add_argument(
+            f"--{metric}-p99", type=float, metavar="MS", help=f"limit on p99 {meaning}, in ms"
+        )
+    parser.add_argument("--input-tokens", type=int, default=1024, metavar="N")
+    parser.add_argument("--output-tokens", type=int, default=256, metavar="N")
+    parser.add_argument("--concurrency", type=int, default=32, metavar="N")
+    parser.add_argument("--requests", type=int, metavar="N", help="requests per trial")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="default: 20")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--python", metavar="PATH", help="interpreter the engine is installed for")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--simulate", metavar="ACCELERATOR:N", help="no engine, no GPU: a simulated node, as H200:8"
+    )
+    where.add_argument(
+        "--cpu-slots", type=int, metavar="N", help="an engine's CPU build, N trials at a time"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="X.yaml",
+        help="where to write the experiment file (default: in the run folder only)",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="write the file, start nothing")
+    add_results(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from orchestrator.cli.progress import shown_study
+    from orchestrator.quick import Request, experiment_for
+    from orchestrator.run import run
+    from orchestrator.spec.experiment import dump_yaml
+    from runtimes.errors import UserError
+
+    experiment = experiment_for(
+        Request(
+            model=arguments.model,
+            ttft_p99_ms=arguments.ttft_p99,
+            tpot_p99_ms=arguments.tpot_p99,
+            input_tokens=arguments.input_tokens,
+            output_tokens=arguments.output_tokens,
+            concurrency=arguments.concurrency,
+            requests=arguments.requests,
+            trials=arguments.trials,
+            seed=arguments.seed,
+            python=arguments.python,
+            simulate=arguments.simulate,
+            cpu_slots=arguments.cpu_slots,
+        )
+    )
+    text = dump_yaml(experiment.resolved())
+    if arguments.write is not None:
+        try:
+            arguments.write.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--write {arguments.write}: {error.strerror}") from None
+        print(f"wrote {arguments.write}", file=sys.stderr)
+    if arguments.dry_run:
+        if arguments.write is None:
+            sys.stdout.write(text)
+        return 0
+    return shown_study(
+        lambda observers: run(experiment, results=arguments.results, observers=observers),
+        as_json=arguments.json,
+    )

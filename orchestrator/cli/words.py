@@ -1,0 +1,43 @@
+"""Rows of a terminal, in the words that reports use too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from runtimes.json_types import Json
+from search.goals import Goal
+from search.trial import LAYOUT_NAMES
+from tracking.records import TrialRecord
+from tracking.words import figure, objective_value, objective_words, parameter
+
+
+def parameters(values: Mapping[str, Json]) -> str:
+    """`tp=2 max-num-seqs=64`; degrees of 1 are left out."""
+    shown = [
+        f"{name}={parameter(value)}"
+        for name, value in values.items()
+        if not (name in LAYOUT_NAMES and value == 1)
+    ]
+    return " ".join(shown) or "defaults"
+
+
+def objectives(goals: Sequence[Goal], trial: TrialRecord) -> str:
+    """The trial's objectives with their units, the deciding one first."""
+    return ", ".join(
+        f"{objective_words(goal.name)} {objective_value(goal.name, trial.objectives[goal.name])}"
+        for goal in goals
+        if goal.name in trial.objectives
+    )
+
+
+def latencies(trial: TrialRecord) -> str:
+    """`TTFT p99 312 ms, TPOT p99 24.1 ms`, of what was measured."""
+    measurement = trial.measurement
+    if measurement is None:
+        return ""
+    measured = (("TTFT", measurement.ttft_ms), ("TPOT", measurement.tpot_ms))
+    return ", ".join(
+        f"{name} p99 {figure(distribution.p99)} ms"
+        for name, distribution in measured
+        if distribution is not None
+    )

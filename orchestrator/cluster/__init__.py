@@ -1,0 +1,1 @@
+"""Where bundles of devices live: Ray, local processes, this process."""

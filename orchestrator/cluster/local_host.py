@@ -1,0 +1,73 @@
+"""The process behind `LocalCluster`: orders in, events out, over one inherited socket."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from orchestrator.cluster.host import BundleHost
+from orchestrator.messages import FromTrial, TrialOrder
+
+
+class LocalHost:
+    """Serves one driver until it says goodbye or is gone."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._host = BundleHost()
+        self._goodbye = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._read, args=(loop,), daemon=True).start()
+        await self._goodbye.wait()
+        await self._host.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            try:
+                message: TrialOrder | tuple[int, int] | None = self._connection.recv()
+            except (EOFError, OSError):
+                message = None
+            loop.call_soon_threadsafe(self._handle, message)
+            if message is None:
+                return
+
+    def _handle(self, message: TrialOrder | tuple[int, int] | None) -> None:
+        if message is None:
+            self._goodbye.set()
+        elif isinstance(message, TrialOrder):
+            task = asyncio.ensure_future(self._run(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._host.cancel(*message)
+
+    async def _run(self, order: TrialOrder) -> None:
+        async for event in self._host.run(order):
+            await asyncio.to_thread(self._send, FromTrial(order.number, order.attempt, event))
+
+    def _send(self, event: FromTrial) -> None:
+        with self._lock:
+            try:
+                self._connection.send(event)
+            except OSError:
+                # The driver is gone; the reader ends this process in good order.
+                return
+
+
+def main() -> None:
+    """Entry point; the one argument is the number of the inherited socket."""
+    # Ctrl-C belongs to the driver, which cancels trials in its own order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(LocalHost(Connection(int(sys.argv[1]))).serve())
+
+
+if __name__ == "__main__":
+    main()

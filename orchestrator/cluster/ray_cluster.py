@@ -1,0 +1,175 @@
+"""Bundles on a Ray cluster: one actor per node, holding GPUs while the study runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.cluster.base import ClusterSettings, Deliver
+from orchestrator.messages import FoundBundle, FromTrial, LostBundle, TrialOrder
+from runtimes.errors import ClusterError, MissingToolError
+
+try:
+    import ray
+    from ray._private.state import available_resources_per_node
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise MissingToolError(
+        "cluster.kind: ray needs Ray, which is not installed; "
+        "pip install 'servetune[ray]', or use {kind: local} on one machine"
+    ) from error
+
+from orchestrator.cluster.ray_bundle import RayBundle
+
+# Ray leaves these untyped.
+_ACTOR: Any = ray.remote(RayBundle)
+_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+_available: Callable[[], dict[str, dict[str, float]]] = available_resources_per_node
+_logger = logging.getLogger(__name__)
+
+_ACTOR_DEADLINE_S = 120.0
+_MAX_CONCURRENCY = 1000
+"""Calls one actor answers at once: every trial it hosts is one, and cancels come beside them."""
+
+
+class RayCluster:
+    """Joins or starts a Ray cluster and leases its GPUs through bundle actors."""
+
+    def __init__(self, settings: ClusterSettings, deliver: Deliver) -> None:
+        self._settings = settings
+        self._deliver = deliver
+        self._actors: dict[str, Any] = {}
+        self._threads: list[threading.Thread] = []
+        self._owned = False
+        self._closing = False
+
+    def start(self) -> None:
+        self._connect()
+        wanted = self._settings.max_gpus
+        taken = 0
+        pending = []
+        for node_id, gpus in _free_gpus_by_node():
+            count = gpus if wanted is None else min(gpus, wanted - taken)
+            if count < 1:
+                continue
+            taken += count
+            pending.append(self._start_actor(node_id, count))
+        if not pending:
+            raise ClusterError(
+                "the Ray cluster has no free GPU (`ray status` shows who holds them); "
+                "free some, or start one with {address: local, simulated_gpus: 8} to try servetune"
+            )
+        for bundle_id, described in pending:
+            self._deliver(FoundBundle(self._described(bundle_id, described)))
+
+    def launch(self, order: TrialOrder) -> None:
+        actor = self._actors[order.allocation.bundle]
+        stream = actor.run.options(num_returns="streaming").remote(order)
+        thread = threading.Thread(
+            target=self._follow, args=(order, stream), name=f"servetune-trial-{order.number}"
+        )
+        self._threads = [alive for alive in self._threads if alive.is_alive()] + [thread]
+        thread.start()
+
+    def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
+        if actor := self._actors.get(bundle_id):
+            actor.cancel.remote(number, attempt)
+
+    def close(self) -> None:
+        if not ray.is_initialized():
+            return
+        self._closing = True
+        for actor in self._actors.values():
+            try:
+                ray.get(actor.close.remote(), timeout=_ACTOR_DEADLINE_S)
+            except ray.exceptions.RayError as error:
+                _logger.warning("a bundle did not close in good order: %s", error)
+            ray.kill(actor)
+        self._actors.clear()
+        for thread in self._threads:
+            thread.join(timeout=_ACTOR_DEADLINE_S)
+        if self._owned:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        if ray.is_initialized():
+            return
+        self._owned = True
+        address = self._settings.address
+        if address == "local":
+            self._start_local()
+            return
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise ClusterError(
+                f"no Ray cluster answers at {address!r}: {error}. Start one with "
+                "`ray start --head`, name its address under `cluster.address`, or use "
+                "{address: local} for one on this machine"
+            ) from None
+
+    def _start_local(self) -> None:
+        # Ray renices workers and reports usage by default; engines inherit the first, and
+        # somebody's private study is nobody's statistics.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # The path of a Unix socket in Ray's folder must stay below 107 bytes.
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.mkdtemp(prefix="st-ray-", dir="/tmp")
+        ray.init(
+            address="local",
+            num_gpus=self._settings.simulated_gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=folder,
+        )
+
+    def _start_actor(self, node_id: str, gpus: int) -> tuple[str, Any]:
+        bundle_id = f"bundle-{len(self._actors)}"
+        actor = _ACTOR.options(
+            num_gpus=gpus,
+            num_cpus=0,
+            max_concurrency=_MAX_CONCURRENCY,
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+        ).remote(bundle_id, self._settings)
+        self._actors[bundle_id] = actor
+        return bundle_id, actor.describe.remote()
+
+    def _described(self, bundle_id: str, described: Any) -> Any:
+        try:
+            return ray.get(described, timeout=_ACTOR_DEADLINE_S)
+        except ray.exceptions.GetTimeoutError:
+            raise ClusterError(
+                f"{bundle_id} did not start within {_ACTOR_DEADLINE_S:g} s; "
+                "look at `ray status` and at the node's raylet log"
+            ) from None
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"{bundle_id} could not start: {error}") from None
+
+    def _follow(self, order: TrialOrder, stream: Any) -> None:
+        """Carry one attempt's events to the driver until its stream ends."""
+        try:
+            for reference in stream:
+                self._deliver(FromTrial(order.number, order.attempt, ray.get(reference)))
+        except ray.exceptions.RayError as error:
+            if not self._closing:
+                first = str(error).strip().splitlines()[0]
+                self._deliver(LostBundle(order.allocation.bundle, f"its actor died: {first}"))
+
+
+def _free_gpus_by_node() -> list[tuple[str, int]]:
+    """Node id and free GPUs of every living node that has some, largest first."""
+    alive = {node["NodeID"] for node in _nodes() if node["Alive"]}
+    free = {
+        node_id: int(resources.get("GPU", 0))
+        for node_id, resources in _available().items()
+        if node_id in alive
+    }
+    return sorted(
+        ((node_id, gpus) for node_id, gpus in free.items() if gpus), key=lambda item: -item[1]
+    )

@@ -1,0 +1,84 @@
+"""`live/status.json`: the study at this instant, for watchers in other processes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from orchestrator.messages import Phase
+from orchestrator.observer import Observer, Status
+from orchestrator.scheduler import Waiting
+from runtimes.json_types import Json
+from runtimes.plan import Allocation
+from tracking.live import LiveFigures
+from tracking.records import TrialRecord
+
+_PERIOD_S = 1.0
+
+
+class LiveStatusFile(Observer):
+    """Replaces one small file at most once a second, and once at the end."""
+
+    def __init__(self, path: Path, metrics_url: str) -> None:
+        self._path = path
+        self._url = metrics_url
+        self._running: dict[int, dict[str, Json]] = {}
+        self._written_s = 0.0
+        self._status: Status | None = None
+
+    def launched(self, trial: Waiting, allocation: Allocation) -> None:
+        self._running[trial.number] = {
+            "engine": trial.params.engine,
+            "gpus": len(allocation.gpu_ids),
+            "phase": Phase.STARTING.value,
+        }
+
+    def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
+        if number in self._running:
+            self._running[number]["phase"] = phase.value
+
+    def live(self, figures: LiveFigures) -> None:
+        if figures.number in self._running:
+            self._running[figures.number].update(asdict(figures))
+
+    def finished(self, record: TrialRecord, retry: bool) -> None:
+        self._running.pop(record.number, None)
+
+    def status(self, status: Status) -> None:
+        self._status = status
+        now_s = time.monotonic()
+        if now_s - self._written_s >= _PERIOD_S:
+            self._written_s = now_s
+            self._write(ended="")
+
+    def ended(self, reason: str) -> None:
+        self._write(ended=reason)
+
+    def _write(self, *, ended: str) -> None:
+        status = self._status
+        if status is None:
+            return
+        document = {
+            "at_unix_s": time.time(),
+            "metrics": self._url,
+            "ended": ended,
+            "queued": status.queued,
+            "busy_gpus": status.busy_gpus,
+            "capacity_gpus": status.capacity_gpus,
+            "counts": dict(status.counts),
+            "running": {str(number): dict(facts) for number, facts in self._running.items()},
+        }
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(document), encoding="utf-8")
+        temporary.replace(self._path)
+
+
+def read_live_status(path: Path) -> dict[str, Json]:
+    """The last status a driver wrote; empty when there is none."""
+    try:
+        document: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document

@@ -1,0 +1,172 @@
+"""What travels between the driver and the bundle that runs a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from orchestrator.placement import Bundle
+from runtimes.failure import Failure
+from runtimes.load.arrivals import Load
+from runtimes.measurement import Measurement
+from runtimes.plan import Allocation, DeploymentPlan
+from runtimes.slo import Slo
+from runtimes.workloads.base import Workload
+from tracking.live import LiveFigures
+from tracking.records import StageRecord
+
+
+class Phase(Enum):
+    """Where an attempt stands; the value is what the journal and the metrics carry."""
+
+    STARTING = "starting"
+    WARMING = "warming"
+    MEASURING = "measuring"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits of one attempt, in seconds.
+
+    Attributes:
+        start_s: from spawn to the first completion.
+        stall_s: requests in flight and not a byte from any of them.
+        request_s: one request.
+        trial_s: the whole attempt.
+        stop_s: from SIGTERM to SIGKILL.
+    """
+
+    start_s: float
+    stall_s: float
+    request_s: float
+    trial_s: float
+    stop_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOrder:
+    """All a bundle needs to run one attempt; pickled to where it runs.
+
+    Attributes:
+        stages: loads to run one after the other on the same engine.
+        warmup_requests: requests before each stage that are not measured.
+        secrets: values that reach the engine's environment and are masked everywhere else.
+    """
+
+    run: str
+    number: int
+    attempt: int
+    plan: DeploymentPlan
+    allocation: Allocation
+    model: str
+    workload: Workload
+    stages: tuple[Load, ...]
+    slo: Slo
+    seed: int
+    warmup_requests: int
+    timeouts: Timeouts
+    sample_hz: float
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEntered:
+    """The attempt entered `phase`; `previous_s` is what the one before took."""
+
+    phase: Phase
+    process_ids: tuple[int, ...] = ()
+    previous_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A load stage is measured; `requests` is a Parquet file's bytes."""
+
+    record: StageRecord
+    requests: bytes = field(repr=False)
+    latencies: tuple[tuple[float | None, float | None, float, bool], ...] = field(repr=False)
+    """Per request: ttft_ms, tpot_ms, e2e_ms, completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The attempt ran to its end; `stage` is the deciding one."""
+
+    stage: int
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The engine, or the attempt around it, failed."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was cancelled."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an attempt besides its result; durations in seconds."""
+
+    started_unix_s: float
+    ended_unix_s: float
+    startup_s: float | None = None
+    warmup_s: float | None = None
+    measure_s: float | None = None
+    stop_s: float | None = None
+    process_ids: tuple[int, ...] = ()
+    engine_version: str = ""
+    engine_config: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDone:
+    """The attempt is over and none of its processes lives.
+
+    `samples` is a Parquet file's bytes, `log` the engine's output with secrets masked.
+    """
+
+    result: Measured | Broken | Stopped
+    facts: Facts
+    samples: bytes = field(repr=False)
+    log: str = field(repr=False)
+
+
+TrialEvent: TypeAlias = PhaseEntered | LiveFigures | StageDone | AttemptDone
+
+
+@dataclass(frozen=True, slots=True)
+class FromTrial:
+    """An event of one attempt, as it reaches the driver."""
+
+    number: int
+    attempt: int
+    event: TrialEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LostBundle:
+    """A bundle and everything on it is gone."""
+
+    bundle_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBundle:
+    """A bundle can be used."""
+
+    bundle: Bundle
+
+
+ClusterEvent: TypeAlias = FromTrial | LostBundle | FoundBundle

@@ -1,0 +1,57 @@
+"""The exporter as an observer of the study."""
+
+from __future__ import annotations
+
+from orchestrator.messages import Phase, StageDone
+from orchestrator.observer import Observer, Status
+from orchestrator.scheduler import Waiting
+from runtimes.plan import Allocation
+from tracking.exporter import Exporter
+from tracking.live import LiveFigures
+from tracking.records import TrialRecord
+
+
+class MetricsObserver(Observer):
+    """Carries what happens into Prometheus metrics."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._phases: dict[tuple[int, int], Phase] = {}
+        self._best: TrialRecord | None = None
+        self._engines: dict[int, str] = {}
+        self._capacity_gpus = 0
+
+    def asked(self, sampler: str, seconds: float) -> None:
+        self._exporter.suggested(sampler, seconds)
+
+    def launched(self, trial: Waiting, allocation: Allocation) -> None:
+        self._engines[trial.number] = trial.params.engine
+        self._exporter.trial_started(trial.number, trial.params.engine, len(allocation.gpu_ids))
+
+    def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
+        previous = self._phases.get((number, attempt))
+        if previous is not None and previous is not phase:
+            self._exporter.phase_ended(previous.value, previous_s)
+        self._phases[number, attempt] = phase
+
+    def live(self, figures: LiveFigures) -> None:
+        self._exporter.live(figures)
+
+    def stage(self, done: StageDone) -> None:
+        engine = self._engines.get(done.record.number, "")
+        self._exporter.requests(engine, done.latencies)
+
+    def finished(self, record: TrialRecord, retry: bool) -> None:
+        self._phases.pop((record.number, record.attempt), None)
+        self._engines.pop(record.number, None)
+        self._exporter.trial_finished(record)
+
+    def status(self, status: Status) -> None:
+        self._exporter.queued(status.queued)
+        if status.capacity_gpus != self._capacity_gpus:
+            self._capacity_gpus = status.capacity_gpus
+            self._exporter.capacity(status.capacity_gpus)
+        self._exporter.gpu_seconds(busy=status.busy_gpu_seconds, idle=status.idle_gpu_seconds)
+        if status.best is not self._best and status.best is not None:
+            self._best = status.best
+            self._exporter.best(status.best.objectives)

@@ -1,0 +1,84 @@
+"""Who watches a study: progress displays, the metrics exporter. Called from the driver's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.messages import Phase, StageDone
+from orchestrator.scheduler import Waiting
+from runtimes.plan import Allocation
+from search.goals import Goal
+from tracking.live import LiveFigures
+from tracking.records import TrialRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run as it begins.
+
+    Attributes:
+        planned: trials in all where that is known.
+        finished: trials that ended before this driver took the run in hand.
+        simulated: True when no real device is used.
+    """
+
+    run: str
+    name: str
+    folder: Path
+    metrics_url: str
+    goals: tuple[Goal, ...]
+    capacity_gpus: int
+    planned: int | None
+    finished: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The study at this instant. GPU-seconds count from where this driver began."""
+
+    elapsed_s: float
+    queued: int
+    running: int
+    busy_gpus: int
+    capacity_gpus: int
+    busy_gpu_seconds: float
+    idle_gpu_seconds: float
+    counts: Mapping[str, int]
+    best: TrialRecord | None
+
+
+class Observer:
+    """Base with nothing to say; override what you want to hear. Methods must not block."""
+
+    def started(self, info: RunInfo) -> None:
+        """The cluster is there and the first trial is about to be asked for."""
+
+    def asked(self, sampler: str, seconds: float) -> None:
+        """The sampler took `seconds` for a proposal."""
+
+    def launched(self, trial: Waiting, allocation: Allocation) -> None:
+        """An attempt got devices."""
+
+    def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
+        """An attempt entered `phase`; the one before took `previous_s`."""
+
+    def live(self, figures: LiveFigures) -> None:
+        """Figures of a running attempt, about one a second."""
+
+    def stage(self, done: StageDone) -> None:
+        """A load stage was measured."""
+
+    def finished(self, record: TrialRecord, retry: bool) -> None:
+        """An attempt's row is on disk."""
+
+    def status(self, status: Status) -> None:
+        """About twice a second, and after every change."""
+
+    def stopping(self, reason: str) -> None:
+        """Nothing new is started from here on."""
+
+    def ended(self, reason: str) -> None:
+        """Nothing runs any more; the record is complete."""

@@ -1,0 +1,149 @@
+"""An experiment from a model and a few limits, for users who have no file yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
+from orchestrator.spec.experiment import Experiment
+from runtimes.errors import UserError
+from runtimes.json_types import Json
+
+# The arguments that matter most for throughput under latency limits, with ranges around vLLM's
+# defaults (vLLM 0.33: max-num-seqs 256 or 1024, max-num-batched-tokens 2048 to 16384).
+_VLLM_SEARCH: Mapping[str, Json] = {
+    "max-num-seqs": [32, 64, 128, 256, 512, 1024],
+    "max-num-batched-tokens": [2048, 4096, 8192, 16384],
+    "kv-cache-dtype": ["auto", "fp8"],
+}
+_CPU_SEARCH: Mapping[str, Json] = {
+    "max-num-seqs": [8, 32, 128],
+    "max-num-batched-tokens": [512, 2048],
+    "enable-prefix-caching": [True, False],
+}
+_SIMULATE = re.compile(r"^([A-Za-z0-9-]+):(\d+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks of `servetune tune`; times in ms, None for "no limit" or "find out"."""
+
+    model: str
+    ttft_p99_ms: float | None = None
+    tpot_p99_ms: float | None = None
+    input_tokens: int = 1024
+    output_tokens: int = 256
+    concurrency: int = 32
+    requests: int | None = None
+    trials: int = 20
+    seed: int = 0
+    python: str | None = None
+    simulate: str | None = None
+    cpu_slots: int | None = None
+
+
+def experiment_for(request: Request) -> Experiment:
+    """The experiment for `request` on this machine.
+
+    Raises:
+        UserError: no engine, no GPU, or a value that makes no experiment.
+    """
+    load: dict[str, Json] = {"kind": "concurrency", "value": request.concurrency}
+    if request.requests is not None:
+        load["requests"] = request.requests
+    slo: dict[str, Json] = {}
+    for metric, limit in (("ttft_ms", request.ttft_p99_ms), ("tpot_ms", request.tpot_p99_ms)):
+        if limit is not None:
+            slo[metric] = {"p99": limit}
+    goal = "goodput_per_gpu" if slo else "output_throughput_per_gpu"
+    data: dict[str, Json] = {
+        "name": _name(request.model),
+        "model": _model(request.model),
+        **_place(request),
+        "workload": {
+            "kind": "synthetic",
+            "input_tokens": request.input_tokens,
+            "output_tokens": request.output_tokens,
+            "load": load,
+        },
+        "slo": slo,
+        "objectives": [{"maximize": goal}],
+        "search": {"sampler": "auto", "seed": request.seed, "baseline": True},
+        "budget": {"trials": request.trials},
+    }
+    return Experiment.from_dict(data, source="servetune tune")
+
+
+def _place(request: Request) -> dict[str, Json]:
+    """Engines, layouts and cluster: simulated, on the CPU, or the free GPUs of this machine."""
+    if request.simulate is not None:
+        return _simulated(request.simulate)
+    engine = find_engine(request.python)
+    if request.cpu_slots is not None:
+        return _on_cpu(engine, request.cpu_slots)
+    gpus = find_free_gpus()
+    accelerator = accelerator_of(gpus[0])
+    cluster: dict[str, Json] = {"kind": "ray", "address": "local", "max_gpus": len(gpus)}
+    if accelerator is not None:
+        cluster["accelerator"] = accelerator.name
+    return {
+        "engines": {engine.name: {**_environment(engine), "search": dict(_VLLM_SEARCH)}},
+        "parallel": {"tp": _powers_of_two(len(gpus))},
+        "cluster": cluster,
+    }
+
+
+def _simulated(node: str) -> dict[str, Json]:
+    match = _SIMULATE.match(node)
+    if match is None or int(match[2]) < 1:
+        raise UserError(f"--simulate {node}: write an accelerator and a number, as H200:8")
+    count = int(match[2])
+    return {
+        "engines": {"simulated": {"imitates": "vllm", "search": dict(_VLLM_SEARCH)}},
+        "parallel": {"tp": _powers_of_two(count)},
+        "cluster": {
+            "kind": "ray", "address": "local", "simulated_gpus": count, "accelerator": match[1],
+        },
+    }  # fmt: skip
+
+
+def _on_cpu(engine: FoundEngine, slots: int) -> dict[str, Json]:
+    # One GiB of KV cache holds the short contexts of models small enough for a CPU.
+    env: dict[str, Json] = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    section = {**_environment(engine), "env": env, "search": dict(_CPU_SEARCH)}
+    return {
+        "engines": {engine.name: section},
+        "cluster": {
+            "kind": "ray", "address": "local", "simulated_gpus": slots, "accelerator": "cpu",
+        },
+    }  # fmt: skip
+
+
+def _environment(engine: FoundEngine) -> dict[str, Json]:
+    section: dict[str, Json] = {}
+    if engine.python is not None:
+        section["environment"] = {"python": engine.python}
+    if engine.module:
+        section["entrypoint"] = "module"
+    return section
+
+
+def _powers_of_two(limit: int) -> list[Json]:
+    degrees: list[Json] = []
+    degree = 1
+    while degree <= limit:
+        degrees.append(degree)
+        degree *= 2
+    return degrees
+
+
+def _model(model: str) -> dict[str, Json]:
+    return {"path": model} if Path(model).is_dir() else {"id": model}
+
+
+def _name(model: str) -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-._").lower()
+    return cleaned[:60] or "model"

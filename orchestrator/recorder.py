@@ -1,0 +1,158 @@
+"""Makes rows of what bundles report and puts them on disk: store first, then journal."""
+
+from __future__ import annotations
+
+from orchestrator.messages import AttemptDone, Broken, Facts, Measured, StageDone
+from orchestrator.scheduler import Waiting
+from orchestrator.wiring import Study
+from runtimes.failure import Failure, FailureKind
+from runtimes.plan import Allocation, DeploymentPlan
+from search.trial import Cancelled, Completed, Failed, Infeasible, Outcome, TrialState
+from tracking.events import Finished
+from tracking.journal import Journal
+from tracking.layout import RunLayout
+from tracking.parquet.write import RecordWriter
+from tracking.records import TrialRecord
+
+
+class Recorder:
+    """Writes one run. Only the driver has one, and only its loop calls it."""
+
+    def __init__(self, study: Study, run: str, layout: RunLayout, journal: Journal) -> None:
+        self._study = study
+        self._run = run
+        self._journal = journal
+        self._writer = RecordWriter(
+            layout,
+            study.space.parameter_types(),
+            [goal.name for goal in study.goals],
+        )
+        self._gpu_models: dict[str, str] = {}
+        self.baselines: set[int] = set()
+        self.versions: dict[str, str] = {}
+
+    def bundle_found(self, bundle_id: str, gpu_model: str) -> None:
+        """Remember what devices a bundle has, for the rows of its trials."""
+        self._gpu_models[bundle_id] = gpu_model
+
+    def stage(self, done: StageDone) -> None:
+        """Store a measured stage and its requests."""
+        record = done.record
+        self._writer.requests(record.number, record.attempt, record.stage, done.requests)
+        self._writer.stage(record)
+
+    def outcome_of(self, done: AttemptDone, gpus: int) -> Outcome:
+        """What an attempt's end means to the search."""
+        result = done.result
+        if isinstance(result, Measured):
+            measurement = result.measurement
+            return Completed(
+                self._study.objectives(measurement, gpus),
+                {str(verdict.limit): verdict.violation for verdict in measurement.slo},
+            )
+        if isinstance(result, Broken):
+            failure = result.failure
+            if failure.kind.infeasible:
+                return Infeasible(failure.message, failure)
+            return Failed(failure)
+        return Cancelled(result.reason)
+
+    def attempt(
+        self,
+        trial: Waiting,
+        plan: DeploymentPlan,
+        allocation: Allocation | None,
+        outcome: Outcome,
+        *,
+        done: AttemptDone | None,
+        retry: bool,
+    ) -> TrialRecord:
+        """Store an attempt's row, samples and log, and journal its end.
+
+        `done` is None when nothing came back: the trial never ran, or its node was lost.
+        """
+        if done is not None:
+            self._writer.samples(trial.number, trial.attempt, done.samples)
+            self._writer.log(trial.number, trial.attempt, done.log)
+        record = self._row(trial, plan, allocation, outcome, done)
+        self._writer.trial(record)
+        self._journal.append(
+            Finished(trial.number, trial.attempt, outcome.state.value, retry=retry)
+        )
+        return record
+
+    def _row(
+        self,
+        trial: Waiting,
+        plan: DeploymentPlan,
+        allocation: Allocation | None,
+        outcome: Outcome,
+        done: AttemptDone | None,
+    ) -> TrialRecord:
+        spec = self._study.experiment.spec
+        facts = done.facts if done is not None else Facts(0.0, 0.0)
+        held_s = facts.ended_unix_s - facts.started_unix_s
+        measured = done.result if done is not None and isinstance(done.result, Measured) else None
+        return TrialRecord(
+            run=self._run,
+            number=trial.number,
+            attempt=trial.attempt,
+            state=outcome.state,
+            engine=trial.params.engine,
+            params=trial.params.values,
+            config_id=plan.config_id,
+            command=plan.process.argv,
+            deploy_command=plan.deploy,
+            simulated=plan.simulated,
+            model=self._study.source,
+            model_revision=spec.model.revision,
+            seed=spec.search.seed,
+            gpus=plan.gpus,
+            baseline=trial.number in self.baselines,
+            env={**plan.process.env, **dict.fromkeys(plan.secrets, "***")},
+            gpu_ids=allocation.gpu_ids if allocation is not None else (),
+            gpu_model=self._gpu_models.get(allocation.bundle, "") if allocation else "",
+            node=allocation.node if allocation is not None else "",
+            bundle=allocation.bundle if allocation is not None else "",
+            process_ids=facts.process_ids,
+            started_unix_s=facts.started_unix_s if done is not None else None,
+            ended_unix_s=facts.ended_unix_s if done is not None else None,
+            startup_s=facts.startup_s,
+            warmup_s=facts.warmup_s,
+            measure_s=facts.measure_s,
+            stop_s=facts.stop_s,
+            gpu_seconds=held_s * plan.gpus,
+            deciding_stage=measured.stage if measured is not None else None,
+            measurement=measured.measurement if measured is not None else None,
+            objectives=outcome.objectives if isinstance(outcome, Completed) else {},
+            failure=_failure_of(outcome),
+            reason=_reason_of(outcome),
+            flags=facts.flags,
+            engine_version=facts.engine_version,
+            engine_config=facts.engine_config,
+            versions=self.versions,
+        )
+
+
+def outcome_of_record(record: TrialRecord) -> Outcome:
+    """The outcome a stored row stands for, as the search is told it on resume."""
+    if record.state is TrialState.COMPLETED:
+        verdicts = record.measurement.slo if record.measurement is not None else ()
+        return Completed(
+            dict(record.objectives),
+            {str(verdict.limit): verdict.violation for verdict in verdicts},
+        )
+    if record.state is TrialState.INFEASIBLE:
+        return Infeasible(record.reason, record.failure)
+    if record.state is TrialState.FAILED:
+        unknown = Failure(FailureKind.INTERNAL, "the record does not say why")
+        return Failed(record.failure or unknown)
+    return Cancelled(record.reason)
+
+
+def _failure_of(outcome: Outcome) -> Failure | None:
+    return outcome.failure if isinstance(outcome, Failed | Infeasible) else None
+
+
+def _reason_of(outcome: Outcome) -> str:
+    return "" if isinstance(outcome, Completed | Failed) else outcome.reason

@@ -1,0 +1,284 @@
+"""Running and resuming studies: the path that every way in takes."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.cluster.base import Cluster, create_cluster
+from orchestrator.driver import Driver, Inbox, Stop
+from orchestrator.live_status import LiveStatusFile
+from orchestrator.load_run import load_run
+from orchestrator.metrics_observer import MetricsObserver
+from orchestrator.observer import Observer, RunInfo
+from orchestrator.planning import baselines
+from orchestrator.recorder import Recorder, outcome_of_record
+from orchestrator.resume import Standing, fold
+from orchestrator.scheduler import Scheduler
+from orchestrator.spec.experiment import Experiment, dump_yaml
+from orchestrator.wiring import Study, wire
+from runtimes.errors import RunFolderError, UserError
+from runtimes.version import __version__
+from search.expansion import expand
+from search.samplers.base import Sampler
+from search.trial import Params
+from tracking.events import Expanded, Proposed, RunEnded, RunStarted
+from tracking.exporter import Exporter
+from tracking.journal import Journal, read_journal
+from tracking.layout import RunLayout, new_run_id
+from tracking.lock import RunLock
+from tracking.parquet.read import read_trials
+from tracking.provenance import collect
+from tracking.records import TrialRecord
+from tracking.report import write_report
+from tracking.run_data import RunData
+
+_COUNTABLE = 20_000
+"""Finite spaces up to this size are counted as a run begins, for its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run that ended.
+
+    Attributes:
+        run: its id. `folder`: where its record is.
+        best: the best trial's row; None when nothing completed.
+        counts: trials by state.
+        reason: why it ended.
+        interrupted: True when it was stopped from outside and can be resumed.
+    """
+
+    run: str
+    folder: Path
+    best: TrialRecord | None
+    counts: Mapping[str, int]
+    reason: str
+    interrupted: bool
+    data: RunData = field(repr=False)
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return RunLayout(self.folder).report
+
+
+def run(
+    experiment: Experiment,
+    *,
+    results: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+) -> RunResult:
+    """Run `experiment` from the beginning.
+
+    Args:
+        experiment: what to tune, checked.
+        results: parent of run folders; the experiment's own `results` by default.
+        observers: told what happens while it runs.
+
+    Raises:
+        UserError: no cluster, a secret that is not set, a port that is taken.
+    """
+    study = wire(experiment)
+    parent = Path(results if results is not None else experiment.spec.results)
+    run_id = new_run_id(experiment.spec.name, datetime.now(UTC), random.Random())  # a name
+    layout = RunLayout(parent / run_id)
+    _check_secrets(study)
+    _make_folder(layout, experiment)
+    return _StudyRun(study, run_id, layout, observers).execute(Standing(), resumed=False)
+
+
+def resume(folder: str | Path, *, observers: Sequence[Observer] = ()) -> RunResult:
+    """Go on with the run in `folder`: nothing finished is lost or run again.
+
+    Raises:
+        RunFolderError: it is no run folder, or another driver works on it.
+        UserError: as for `run`.
+    """
+    layout = RunLayout(Path(folder))
+    if not layout.experiment.is_file():
+        raise RunFolderError(f"{layout.root}: is no run folder (experiment.yaml is absent)")
+    study = wire(Experiment.load(layout.experiment))
+    _check_secrets(study)
+    run_id = layout.root.resolve().name
+    standing = fold(read_journal(layout.journal_dir), read_trials(layout))
+    return _StudyRun(study, run_id, layout, observers).execute(standing, resumed=True)
+
+
+class _StudyRun:
+    """One driver's time with a run: resources opened in order, closed in reverse."""
+
+    def __init__(
+        self, study: Study, run_id: str, layout: RunLayout, observers: Sequence[Observer]
+    ) -> None:
+        self._study = study
+        self._run = run_id
+        self._layout = layout
+        self._observers = list(observers)
+        self._inbox: Inbox = queue.SimpleQueue()
+
+    def execute(self, standing: Standing, *, resumed: bool) -> RunResult:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(RunLock(self._layout.lock))
+            journal = stack.enter_context(Journal(self._layout.journal_dir, clock=time.time))
+            journal.append(RunStarted(self._run, __version__, resumed))
+            url = self._serve_metrics(stack)
+            cluster = create_cluster(self._study.cluster_settings(), self._inbox.put)
+            stack.callback(cluster.close)
+            cluster.start()
+            # After the cluster: Ray installs handlers of its own as it starts.
+            stack.enter_context(_signals_to(self._inbox))
+            driver = self._driver(cluster, journal, standing)
+            self._announce(url, standing)
+            reason = driver.loop()
+            journal.append(RunEnded(reason))
+            counts, stopped = dict(driver.counts), driver.interrupted
+        for observer in self._observers:
+            observer.ended(reason)
+        data = load_run(self._layout)
+        write_report(data, self._layout.report)
+        return RunResult(self._run, self._layout.root, data.best(), counts, reason, stopped, data)
+
+    def _driver(self, cluster: Cluster, journal: Journal, standing: Standing) -> Driver:
+        sampler = self._study.sampler()
+        recorder = Recorder(self._study, self._run, self._layout, journal)
+        recorder.versions = collect()
+        proposed = standing.proposed
+        if not proposed:
+            self._count_space(journal)
+            proposed = self._propose_baselines(journal)
+        standing = Standing(
+            proposed,
+            standing.finished,
+            standing.exhausted,
+            standing.attempts,
+            standing.gpu_seconds,
+            standing.elapsed_s,
+        )
+        recorder.baselines = {proposal.number for proposal in proposed if proposal.baseline}
+        self._restore(sampler, standing)
+        driver = Driver(
+            self._study,
+            self._run,
+            inbox=self._inbox,
+            cluster=cluster,
+            scheduler=Scheduler(self._study.limits(), standing.restored(self._study)),
+            sampler=sampler,
+            recorder=recorder,
+            journal=journal,
+            observers=self._observers,
+        )
+        for record in standing.finished.values():
+            driver.adopt(record)
+        return driver
+
+    def _propose_baselines(self, journal: Journal) -> tuple[Proposed, ...]:
+        """The defaults of each engine come first: what the search gains is gained over them."""
+        proposed: list[Proposed] = []
+        for params in baselines(self._study):
+            config_id = self._study.admission.config_id(params)
+            proposal = Proposed(
+                len(proposed), params.engine, params.values, config_id, baseline=True
+            )
+            journal.append(proposal)
+            proposed.append(proposal)
+        return tuple(proposed)
+
+    def _restore(self, sampler: Sampler, standing: Standing) -> None:
+        """Make the sampler what it was: same proposals, told the same results."""
+        for proposal in standing.proposed:
+            if proposal.baseline:
+                sampler.mark_seen(proposal.config_id)
+                continue
+            record = standing.finished.get(proposal.number)
+            outcome = None if record is None else outcome_of_record(record)
+            sampler.restore(proposal.number, Params(proposal.engine, proposal.values), outcome)
+
+    def _count_space(self, journal: Journal) -> None:
+        space = self._study.space
+        if space.size is not None and space.size <= _COUNTABLE:
+            expansion = expand(space, self._study.admission, limit=0)
+            journal.append(
+                Expanded(expansion.valid, expansion.duplicates, dict(expansion.excluded))
+            )
+
+    def _serve_metrics(self, stack: contextlib.ExitStack) -> str:
+        spec = self._study.experiment.spec
+        exporter = Exporter(
+            run=self._run,
+            name=spec.name,
+            model=self._study.source,
+            goals=self._study.goals,
+            slo=self._study.slo,
+            capacity_gpus=0,
+            version=__version__,
+        )
+        url = exporter.serve(spec.metrics.host, spec.metrics.port)
+        stack.callback(exporter.close)
+        stack.callback(lambda: self._layout.final_metrics.write_text(exporter.text()))
+        self._observers.insert(0, MetricsObserver(exporter))
+        self._observers.insert(1, LiveStatusFile(self._layout.live_status, url))
+        return url
+
+    def _announce(self, url: str, standing: Standing) -> None:
+        spec = self._study.experiment.spec
+        limits = self._study.limits()
+        info = RunInfo(
+            run=self._run,
+            name=spec.name,
+            folder=self._layout.root,
+            metrics_url=url,
+            goals=self._study.goals,
+            capacity_gpus=0,
+            planned=limits.trials,
+            finished=len(standing.finished),
+            simulated=spec.cluster.simulated_gpus is not None,
+        )
+        for observer in self._observers:
+            observer.started(info)
+
+
+@contextlib.contextmanager
+def _signals_to(inbox: Inbox) -> Iterator[None]:
+    """SIGINT and SIGTERM stop the study in good order, however often they come.
+
+    Only the main thread may set handlers; a study run from another one is stopped by its caller.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        inbox.put(Stop(f"stopped by {signal.Signals(number).name}"))
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_secrets(study: Study) -> None:
+    for engine in study.experiment.spec.engines:
+        study.secrets(engine)
+
+
+def _make_folder(layout: RunLayout, experiment: Experiment) -> None:
+    try:
+        layout.create()
+    except OSError as error:
+        raise UserError(
+            f"results: {layout.root.parent} cannot be written: {error.strerror}; "
+            "name another folder with --results or `results`"
+        ) from None
+    layout.experiment.write_text(dump_yaml(experiment.resolved()), encoding="utf-8")

@@ -1,0 +1,373 @@
+"""The scheduler: a state machine without clock, disk or cluster.
+
+`handle(event, now_s)` changes the state and answers with the actions to take. The driver turns
+what happens into events and executes the actions; the same events give the same actions, so
+that the scheduler is tested as plain code and simulated on any number of devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from orchestrator.placement import Bundle, Inventory, capacity_reason
+from runtimes.failure import Failure, FailureKind
+from runtimes.plan import Allocation
+from search.trial import Failed, Infeasible, Outcome, Params
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A proposed trial that has no devices yet."""
+
+    number: int
+    params: Params
+    gpus: int
+    attempt: int = 0
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReady:
+    """A bundle of devices can be used from now on."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class BundleGone:
+    """A bundle is lost, with the trials on it."""
+
+    bundle_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The sampler's answer to `Ask(number)`; `trial` is None when nothing new is left."""
+
+    number: int
+    trial: Waiting | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt ended and its devices are verified free."""
+
+    number: int
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the study to end: running attempts are cancelled."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = BundleReady | BundleGone | Answered | AttemptEnded | StopAsked | Tick
+
+# Actions: what to do about it.
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the sampler for trial `number`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start an attempt on these devices."""
+
+    trial: Waiting
+    allocation: Allocation
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a running attempt; its end comes back as an event."""
+
+    number: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write an attempt's outcome; `retry` when another attempt of the trial follows.
+
+    `allocation` is None for a trial that never got devices.
+    """
+
+    trial: Waiting
+    allocation: Allocation | None
+    outcome: Outcome
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing runs and nothing will."""
+
+    reason: str
+
+
+Action: TypeAlias = Ask | Launch | Cancel | Record | End
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a study ends, and how trials wait.
+
+    Attributes:
+        trials: trials in all, baselines included; None for as many as the sampler has.
+        gpu_seconds, wall_clock_s: budget after which nothing new starts; running trials finish.
+        retries: further attempts after a failure that another attempt may not have.
+        overtakes: launches that may pass a waiting trial before devices are kept for it.
+        lookahead: proposals that may wait while devices are free and none of them fits.
+    """
+
+    trials: int | None = None
+    gpu_seconds: float | None = None
+    wall_clock_s: float | None = None
+    retries: int = 1
+    overtakes: int = 4
+    lookahead: int = 8
+
+
+@dataclass(slots=True)
+class _Running:
+    trial: Waiting
+    allocation: Allocation
+    since_s: float
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class _Queued:
+    trial: Waiting
+    overtaken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a resumed study starts from: trials to run again, and what was spent before."""
+
+    waiting: tuple[Waiting, ...] = ()
+    next_number: int = 0
+    exhausted: bool = False
+    gpu_seconds: float = 0.0
+    elapsed_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """State of one study; mutated through `handle` alone."""
+
+    limits: Limits
+    restored: Restored = field(default_factory=Restored)
+    _inventory: Inventory = field(default_factory=Inventory)
+    _queue: list[_Queued] = field(default_factory=list)
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _asking: bool = False
+    _stop: str = ""
+    _ended: bool = False
+    _next: int = 0
+    _exhausted: bool = False
+    _gpu_seconds: float = 0.0
+    _seen_bundle: bool = False
+
+    def __post_init__(self) -> None:
+        self._queue = [_Queued(trial) for trial in self.restored.waiting]
+        self._next = self.restored.next_number
+        self._exhausted = self.restored.exhausted
+        self._gpu_seconds = self.restored.gpu_seconds
+
+    @property
+    def inventory(self) -> Inventory:
+        return self._inventory
+
+    @property
+    def queued(self) -> int:
+        """Proposed trials that wait for devices."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def allocation(self, number: int) -> Allocation | None:
+        """Devices the running attempt of trial `number` holds; None when it does not run."""
+        running = self._running.get(number)
+        return running.allocation if running is not None else None
+
+    @property
+    def stopping(self) -> str:
+        """Why nothing new is started; empty while the study goes on."""
+        return self._stop
+
+    def gpu_seconds(self, now_s: float) -> float:
+        """Device time spent, by what runs included, since the study first began."""
+        running = (len(r.allocation.gpu_ids) * (now_s - r.since_s) for r in self._running.values())
+        return self._gpu_seconds + sum(running)
+
+    def handle(self, event: Event, now_s: float) -> list[Action]:
+        """Take `event`, which happened `now_s` seconds after this driver began."""
+        actions: list[Action] = []
+        match event:
+            case BundleReady(bundle):
+                self._inventory.add(bundle)
+                self._seen_bundle = True
+            case BundleGone(bundle_id, reason):
+                actions += self._bundle_gone(bundle_id, reason, now_s)
+            case Answered(number, trial):
+                self._answered(number, trial)
+            case AttemptEnded(number, attempt, outcome):
+                actions += self._attempt_ended(number, attempt, outcome, now_s)
+            case StopAsked(reason):
+                actions += self._stop_asked(reason)
+            case Tick():
+                pass
+        self._check_budget(now_s)
+        return [*actions, *self._go_on(now_s)]
+
+    def _answered(self, number: int, trial: Waiting | None) -> None:
+        self._asking = False
+        if trial is None:
+            self._exhausted = True
+            return
+        self._next = max(self._next, number + 1)
+        self._queue.append(_Queued(trial))
+
+    def _attempt_ended(
+        self, number: int, attempt: int, outcome: Outcome, now_s: float
+    ) -> list[Action]:
+        running = self._running.get(number)
+        if running is None or running.trial.attempt != attempt:
+            return []
+        del self._running[number]
+        self._inventory.release(running.allocation)
+        self._gpu_seconds += len(running.allocation.gpu_ids) * (now_s - running.since_s)
+        retry = (
+            isinstance(outcome, Failed)
+            and outcome.failure.kind.retryable
+            and attempt < self.limits.retries
+            and not self._stop
+        )
+        if retry:
+            trial = running.trial
+            again = Waiting(trial.number, trial.params, trial.gpus, attempt + 1)
+            self._queue.insert(0, _Queued(again))
+        return [Record(running.trial, running.allocation, outcome, retry)]
+
+    def _bundle_gone(self, bundle_id: str, reason: str, now_s: float) -> list[Action]:
+        self._inventory.remove(bundle_id)
+        failure = Failure(
+            FailureKind.NODE_LOST, reason, "look at the node; the trial is tried again"
+        )
+        lost = [r for r in self._running.values() if r.allocation.bundle == bundle_id]
+        actions: list[Action] = []
+        for running in lost:
+            trial = running.trial
+            actions += self._attempt_ended(trial.number, trial.attempt, Failed(failure), now_s)
+        return actions
+
+    def _stop_asked(self, reason: str) -> list[Action]:
+        self._stop = self._stop or reason
+        actions: list[Action] = []
+        for running in self._running.values():
+            if not running.cancelled:
+                running.cancelled = True
+                actions.append(Cancel(running.trial.number, running.trial.attempt, reason))
+        return actions
+
+    def _check_budget(self, now_s: float) -> None:
+        limits = self.limits
+        if self._stop:
+            return
+        elapsed_s = self.restored.elapsed_s + now_s
+        if limits.wall_clock_s is not None and elapsed_s >= limits.wall_clock_s:
+            self._stop = f"the budget of {limits.wall_clock_s:g} s wall clock is spent"
+        elif limits.gpu_seconds is not None and self.gpu_seconds(now_s) >= limits.gpu_seconds:
+            self._stop = f"the budget of {limits.gpu_seconds / 3600:g} GPU hours is spent"
+
+    def _go_on(self, now_s: float) -> list[Action]:
+        if self._ended:
+            return []
+        actions: list[Action] = []
+        if not self._stop:
+            actions += self._refuse_unplaceable()
+            actions += self._launch(now_s)
+            actions += self._ask()
+        if not self._running and not self._asking and (self._stop or not self._queue):
+            reason = self._stop or self._done()
+            if reason:
+                self._ended = True
+                actions.append(End(reason))
+        return actions
+
+    def _done(self) -> str:
+        if self._seen_bundle and not self._inventory.bundles:
+            return "every node of the study is lost"
+        if self._exhausted:
+            return "every combination was tried"
+        if self.limits.trials is not None and self._next >= self.limits.trials:
+            return f"all {self.limits.trials} trials were tried"
+        return ""
+
+    def _refuse_unplaceable(self) -> list[Action]:
+        """Trials that fitted when they were proposed and never will again: a bundle was lost."""
+        if not self._seen_bundle:
+            return []
+        bundles = self._inventory.bundles.values()
+        actions: list[Action] = []
+        kept: list[_Queued] = []
+        for queued in self._queue:
+            reason = capacity_reason(queued.trial.gpus, bundles)
+            if reason is None:
+                kept.append(queued)
+            else:
+                actions.append(Record(queued.trial, None, Infeasible(reason), retry=False))
+        self._queue = kept
+        return actions
+
+    def _launch(self, now_s: float) -> list[Action]:
+        """Start what fits, in order; small trials pass a large one only `overtakes` times."""
+        actions: list[Action] = []
+        passed: list[_Queued] = []
+        for queued in list(self._queue):
+            if any(earlier.overtaken >= self.limits.overtakes for earlier in passed):
+                break
+            allocation = self._inventory.allocate(queued.trial.gpus)
+            if allocation is None:
+                passed.append(queued)
+                continue
+            for earlier in passed:
+                earlier.overtaken += 1
+            self._queue.remove(queued)
+            self._running[queued.trial.number] = _Running(queued.trial, allocation, now_s)
+            actions.append(Launch(queued.trial, allocation))
+        return actions
+
+    def _ask(self) -> list[Action]:
+        """One proposal ahead always; more only while devices are free and nothing fits them."""
+        if self._asking or self._exhausted or not self._inventory.bundles:
+            return []
+        if self.limits.trials is not None and self._next >= self.limits.trials:
+            return []
+        blocked = any(queued.overtaken >= self.limits.overtakes for queued in self._queue)
+        wanted = self.limits.lookahead if self._inventory.free and not blocked else 1
+        if len(self._queue) >= wanted:
+            return []
+        self._asking = True
+        return [Ask(self._next)]

@@ -1,0 +1,288 @@
+"""From a checked experiment to the objects that run it: the only place that knows them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.cluster.base import ClusterSettings
+from orchestrator.messages import Timeouts, TrialOrder
+from orchestrator.placement import Bundle, capacity_reason
+from orchestrator.scheduler import Limits, Waiting
+from orchestrator.spec.experiment import Experiment
+from orchestrator.spec.models import ConcurrencyLoadSpec, EngineSpec, SecretSpec
+from runtimes.engines.base import ENGINES
+from runtimes.errors import UserError
+from runtimes.hardware import Accelerator, find_accelerator
+from runtimes.json_types import Json
+from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
+from runtimes.measurement import Measurement
+from runtimes.model import ModelFacts, find_model
+from runtimes.plan import Allocation, DeploymentPlan, Environment
+from runtimes.secrets import is_secret_name
+from runtimes.slo import Slo
+from runtimes.workloads.base import WORKLOADS, Workload
+from search.admission import Admission
+from search.constraints import Constraint
+from search.goals import Goal
+from search.materialize import EngineTemplate
+from search.objectives.base import OBJECTIVES
+from search.samplers.base import Sampler, create_sampler
+from search.space import Choice, Dimension, SearchSpace
+from search.trial import LAYOUT_NAMES
+
+_SAFE_VOCAB = 32_000
+"""Token ids stay below this where the model's vocabulary is unknown; few models have fewer."""
+_MIN_REQUESTS = 32
+_REQUESTS_PER_STREAM = 8
+"""Closed loops send this many requests per stream by default, so that ramps weigh little."""
+
+
+@dataclass(slots=True)
+class Study:
+    """An experiment, wired. Pure but for `secrets`, which reads the environment.
+
+    `bundles` is what the capacity rule looks at; None until a cluster has been seen, and then
+    trials that no bundle can hold are excluded before launch.
+    """
+
+    experiment: Experiment
+    model: ModelFacts | None
+    accelerator: Accelerator | None
+    space: SearchSpace
+    templates: Mapping[str, EngineTemplate]
+    goals: tuple[Goal, ...]
+    slo: Slo
+    workload: Workload
+    load: Load
+    bundles: Iterable[Bundle] | None = None
+    admission: Admission = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(
+            self.space,
+            self.templates,
+            model=self.model,
+            accelerator=self.accelerator,
+            capacity=self._capacity,
+        )
+
+    @property
+    def source(self) -> str:
+        """What engines are told to load, which is also the model name in requests."""
+        return self.experiment.spec.model.source
+
+    def sampler(self) -> Sampler:
+        """A fresh sampler of the kind the experiment names."""
+        search = self.experiment.spec.search
+        return create_sampler(
+            search.sampler,
+            space=self.space,
+            admission=self.admission,
+            goals=self.goals,
+            seed=search.seed,
+        )
+
+    def limits(self) -> Limits:
+        """The budget, in the scheduler's terms."""
+        budget = self.experiment.spec.budget
+        trials = budget.trials
+        if trials is None and self.space.size is None:
+            trials = _DEFAULT_TRIALS
+        hours = budget.gpu_hours
+        return Limits(
+            trials=trials,
+            gpu_seconds=None if hours is None else hours * 3600,
+            wall_clock_s=budget.wall_clock,
+        )
+
+    def cluster_settings(self) -> ClusterSettings:
+        cluster = self.experiment.spec.cluster
+        return ClusterSettings(
+            kind=cluster.kind,
+            address=cluster.address,
+            simulated_gpus=cluster.simulated_gpus,
+            accelerator=cluster.accelerator or "",
+            max_gpus=cluster.max_gpus,
+        )
+
+    def secrets(self, engine: str) -> dict[str, str]:
+        """Values of the secret variables of `engine`.
+
+        Raises:
+            UserError: a variable they come from is not set here.
+        """
+        values = {}
+        for name, value in self.experiment.spec.engines[engine].env.items():
+            if isinstance(value, SecretSpec):
+                values[name] = _from_environment(name, value.from_env, engine)
+            elif isinstance(value, str) and is_secret_name(name):
+                values[name] = value
+        return values
+
+    def order(
+        self, run: str, trial: Waiting, plan: DeploymentPlan, allocation: Allocation
+    ) -> TrialOrder:
+        """Everything a bundle needs to run an attempt of `trial`."""
+        spec = self.experiment.spec
+        timeouts = spec.timeouts
+        warmup = spec.workload.warmup_requests
+        return TrialOrder(
+            run=run,
+            number=trial.number,
+            attempt=trial.attempt,
+            plan=plan,
+            allocation=allocation,
+            model=self.source,
+            workload=self.workload,
+            stages=(self.load,),
+            slo=self.slo,
+            seed=spec.search.seed,
+            warmup_requests=_default_warmup(self.load) if warmup is None else warmup,
+            timeouts=Timeouts(
+                start_s=timeouts.start,
+                stall_s=timeouts.stall,
+                request_s=timeouts.request,
+                trial_s=timeouts.trial,
+                stop_s=timeouts.stop,
+            ),
+            sample_hz=spec.metrics.sample_hz,
+            secrets=self.secrets(trial.params.engine),
+        )
+
+    def objectives(self, measurement: Measurement, gpus: int) -> dict[str, float]:
+        """Value by objective name; one that could not be computed is absent."""
+        price = self.experiment.spec.cluster.gpu_price_per_hour
+        values = {
+            goal.name: OBJECTIVES.get(goal.name).value(
+                measurement, gpus=gpus, gpu_price_per_hour=price
+            )
+            for goal in self.goals
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _capacity(self, gpus: int) -> str | None:
+        return None if self.bundles is None else capacity_reason(gpus, self.bundles)
+
+
+_DEFAULT_TRIALS = 50
+
+
+def wire(experiment: Experiment) -> Study:
+    """Build everything `experiment` asks for; starts nothing."""
+    spec = experiment.spec
+    model = find_model(spec.model.source)
+    accelerator = _accelerator(spec.cluster.accelerator)
+    workload = spec.workload
+    study = Study(
+        experiment=experiment,
+        model=model,
+        accelerator=accelerator,
+        space=_space(experiment),
+        templates={name: _template(experiment, name) for name in spec.engines},
+        goals=tuple(Goal(objective.name, objective.direction) for objective in spec.objectives),
+        slo=spec.limits(),
+        workload=WORKLOADS.get(workload.kind).from_settings(
+            {"input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens},
+            vocab=model.vocab if model is not None else _SAFE_VOCAB,
+            seed=spec.search.seed,
+        ),
+        load=_load(experiment),
+    )
+    study.bundles = _declared_bundles(experiment)
+    return study
+
+
+def _declared_bundles(experiment: Experiment) -> list[Bundle] | None:
+    """Bundles known from the file alone: simulated devices, or nothing before a cluster answers."""
+    cluster = experiment.spec.cluster
+    if cluster.simulated_gpus is None:
+        return None
+    count = min(cluster.simulated_gpus, cluster.max_gpus or cluster.simulated_gpus)
+    return [Bundle("simulated", "", tuple(map(str, range(count))), visible=False)]
+
+
+def _accelerator(name: str | None) -> Accelerator | None:
+    return None if name is None or name.lower() == "cpu" else find_accelerator(name)
+
+
+def _space(experiment: Experiment) -> SearchSpace:
+    spec = experiment.spec
+    dimensions = [
+        Dimension(name, Choice(tuple(getattr(spec.parallel, name))), None) for name in LAYOUT_NAMES
+    ]
+    for engine, section in spec.engines.items():
+        dimensions += [Dimension(name, domain, engine) for name, domain in section.search.items()]
+        dimensions += [
+            Dimension(f"env.{name}", Choice(tuple(value)), engine)
+            for name, value in section.env.items()
+            if isinstance(value, list)
+        ]
+    constraints = tuple(Constraint.parse(text) for text in spec.constraints)
+    return SearchSpace(tuple(spec.engines), tuple(dimensions), constraints)
+
+
+def _template(experiment: Experiment, name: str) -> EngineTemplate:
+    spec = experiment.spec
+    engine = spec.engines[name]
+    python = engine.environment.python if engine.environment is not None else None
+    return EngineTemplate(
+        engine=name,
+        model=spec.model.source,
+        revision=spec.model.revision,
+        args=dict(engine.args),
+        env=_fixed_env(engine),
+        secrets=tuple(sorted(_secret_names(engine))),
+        environment=Environment(python),
+        options=_options(experiment, name, engine),
+    )
+
+
+def _fixed_env(engine: EngineSpec) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in engine.env.items()
+        if isinstance(value, str) and not is_secret_name(name)
+    }
+
+
+def _secret_names(engine: EngineSpec) -> set[str]:
+    return {
+        name
+        for name, value in engine.env.items()
+        if isinstance(value, SecretSpec) or (isinstance(value, str) and is_secret_name(name))
+    }
+
+
+def _options(experiment: Experiment, name: str, engine: EngineSpec) -> dict[str, Json]:
+    """The engine's options, its own defaults filled in; a simulation also learns the hardware."""
+    defaults = dict(ENGINES.get(name).options)
+    options: dict[str, Json] = {**defaults, **engine.options}
+    if "imitates" in defaults:
+        options["accelerator"] = experiment.spec.cluster.accelerator
+        options["seed"] = experiment.spec.search.seed
+    return options
+
+
+def _load(experiment: Experiment) -> Load:
+    load = experiment.spec.workload.load
+    if isinstance(load, ConcurrencyLoadSpec):
+        default = max(_MIN_REQUESTS, _REQUESTS_PER_STREAM * load.value)
+        return ConcurrencyLoad(load.value, default if load.requests is None else load.requests)
+    return PoissonLoad(load.rate, load.requests)
+
+
+def _default_warmup(load: Load) -> int:
+    """One full wave of a closed loop; of an open one, a handful."""
+    return load.value if isinstance(load, ConcurrencyLoad) else min(16, load.requests)
+
+
+def _from_environment(name: str, variable: str, engine: str) -> str:
+    value = os.environ.get(variable)
+    if value is None:
+        raise UserError(
+            f"engines.{engine}.env.{name}: the environment variable {variable} is not set here; "
+            f"export it where servetune runs"
+        )
+    return value
