@@ -278,6 +278,7 @@ class Driver:
             outcome,
             done=self._done.pop((trial.number, trial.attempt), None),
             retry=action.retry,
+            held_s=action.held_s,
         )
         if not action.retry:
             self.adopt(record)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 from runtimes.errors import RunFolderError
 from runtimes.json_types import Json
 from search.goals import Goal
-from tracking.events import BundleTaken, Expanded, RunEnded, RunStarted
+from tracking.events import BundleLost, BundleTaken, Event, Expanded, RunEnded, RunStarted
 from tracking.journal import read_journal
 from tracking.layout import RunLayout
 from tracking.parquet.read import read_stages, read_trials
@@ -21,18 +23,17 @@ def load_run(layout: RunLayout) -> RunData:
         RunFolderError: the folder is none of a run, or cannot be read.
     """
     experiment = _experiment(layout)
-    capacity = 0
+    journal = read_journal(layout.journal_dir)
     ended = ""
     excluded: dict[str, int] = {}
-    for _, event in read_journal(layout.journal_dir):
+    for _, event in journal:
         if isinstance(event, RunStarted):
-            capacity, ended = 0, ""
-        elif isinstance(event, BundleTaken):
-            capacity += len(event.gpu_ids)
+            ended = ""
         elif isinstance(event, Expanded):
             excluded = dict(event.excluded)
         elif isinstance(event, RunEnded):
             ended = event.reason
+    capacity, held_s = _capacity(journal)
     return RunData(
         run=layout.root.resolve().name,
         name=str(experiment.get("name", "")),
@@ -41,9 +42,31 @@ def load_run(layout: RunLayout) -> RunData:
         trials=tuple(read_trials(layout)),
         stages=tuple(read_stages(layout)),
         capacity_gpus=capacity,
+        capacity_gpu_seconds=held_s,
         excluded=excluded,
         ended=ended,
     )
+
+
+def _capacity(journal: Sequence[tuple[float, Event]]) -> tuple[int, float]:
+    """GPUs the last driver held, and GPU-seconds all drivers held them.
+
+    A driver that was killed is taken to have held them until its last event.
+    """
+    held: dict[str, int] = {}
+    gpu_seconds = 0.0
+    last_s = 0.0
+    for at_s, event in journal:
+        if isinstance(event, RunStarted):
+            held = {}
+        else:
+            gpu_seconds += sum(held.values()) * (at_s - last_s)
+        last_s = at_s
+        if isinstance(event, BundleTaken):
+            held[event.bundle] = len(event.gpu_ids)
+        elif isinstance(event, BundleLost):
+            held.pop(event.bundle, None)
+    return sum(held.values()), gpu_seconds
 
 
 def _experiment(layout: RunLayout) -> dict[str, Json]:

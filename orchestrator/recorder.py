@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from orchestrator.messages import AttemptDone, Broken, Facts, Measured, StageDone
 from orchestrator.scheduler import Waiting
 from orchestrator.wiring import Study
@@ -66,15 +68,17 @@ class Recorder:
         *,
         done: AttemptDone | None,
         retry: bool,
+        held_s: float,
     ) -> TrialRecord:
         """Store an attempt's row, samples and log, and journal its end.
 
         `done` is None when nothing came back: the trial never ran, or its node was lost.
+        `held_s` is how long it held its devices.
         """
         if done is not None:
             self._writer.samples(trial.number, trial.attempt, done.samples)
             self._writer.log(trial.number, trial.attempt, done.log)
-        record = self._row(trial, plan, allocation, outcome, done)
+        record = self._row(trial, plan, allocation, outcome, done, held_s)
         self._writer.trial(record)
         self._journal.append(
             Finished(trial.number, trial.attempt, outcome.state.value, retry=retry)
@@ -88,10 +92,11 @@ class Recorder:
         allocation: Allocation | None,
         outcome: Outcome,
         done: AttemptDone | None,
+        held_s: float,
     ) -> TrialRecord:
         spec = self._study.experiment.spec
-        facts = done.facts if done is not None else Facts(0.0, 0.0)
-        held_s = facts.ended_unix_s - facts.started_unix_s
+        now_unix_s = time.time()
+        facts = done.facts if done is not None else Facts(now_unix_s - held_s, now_unix_s)
         measured = done.result if done is not None and isinstance(done.result, Measured) else None
         return TrialRecord(
             run=self._run,
@@ -115,8 +120,8 @@ class Recorder:
             node=allocation.node if allocation is not None else "",
             bundle=allocation.bundle if allocation is not None else "",
             process_ids=facts.process_ids,
-            started_unix_s=facts.started_unix_s if done is not None else None,
-            ended_unix_s=facts.ended_unix_s if done is not None else None,
+            started_unix_s=facts.started_unix_s if allocation is not None else None,
+            ended_unix_s=facts.ended_unix_s if allocation is not None else None,
             startup_s=facts.startup_s,
             warmup_s=facts.warmup_s,
             measure_s=facts.measure_s,

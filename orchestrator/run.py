@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import random
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from orchestrator.cluster.base import Cluster, create_cluster
-from orchestrator.driver import Driver, Inbox, Stop
+from orchestrator.driver import Driver, Inbox
 from orchestrator.live_status import LiveStatusFile
 from orchestrator.load_run import load_run
 from orchestrator.metrics_observer import MetricsObserver
@@ -24,6 +21,7 @@ from orchestrator.planning import baselines
 from orchestrator.recorder import Recorder, outcome_of_record
 from orchestrator.resume import Standing, fold
 from orchestrator.scheduler import Scheduler
+from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
 from orchestrator.wiring import Study, wire
 from runtimes.errors import RunFolderError, UserError
@@ -128,6 +126,7 @@ class _StudyRun:
 
     def execute(self, standing: Standing, *, resumed: bool) -> RunResult:
         with contextlib.ExitStack() as stack:
+            signals = stack.enter_context(Signals(self._inbox))
             stack.enter_context(RunLock(self._layout.lock))
             journal = stack.enter_context(Journal(self._layout.journal_dir, clock=time.time))
             journal.append(RunStarted(self._run, __version__, resumed))
@@ -135,8 +134,7 @@ class _StudyRun:
             cluster = create_cluster(self._study.cluster_settings(), self._inbox.put)
             stack.callback(cluster.close)
             cluster.start()
-            # After the cluster: Ray installs handlers of its own as it starts.
-            stack.enter_context(_signals_to(self._inbox))
+            signals.install()  # once more: Ray brings handlers of its own as it starts
             driver = self._driver(cluster, journal, standing)
             self._announce(url, standing)
             reason = driver.loop()
@@ -245,27 +243,6 @@ class _StudyRun:
         )
         for observer in self._observers:
             observer.started(info)
-
-
-@contextlib.contextmanager
-def _signals_to(inbox: Inbox) -> Iterator[None]:
-    """SIGINT and SIGTERM stop the study in good order, however often they come.
-
-    Only the main thread may set handlers; a study run from another one is stopped by its caller.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        inbox.put(Stop(f"stopped by {signal.Signals(number).name}"))
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check_secrets(study: Study) -> None:

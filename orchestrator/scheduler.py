@@ -106,13 +106,14 @@ class Cancel:
 class Record:
     """Write an attempt's outcome; `retry` when another attempt of the trial follows.
 
-    `allocation` is None for a trial that never got devices.
+    `allocation` is None for a trial that never got devices; `held_s` is how long it held them.
     """
 
     trial: Waiting
     allocation: Allocation | None
     outcome: Outcome
-    retry: bool
+    retry: bool = False
+    held_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,8 @@ class Scheduler:
             return []
         del self._running[number]
         self._inventory.release(running.allocation)
-        self._gpu_seconds += len(running.allocation.gpu_ids) * (now_s - running.since_s)
+        held_s = now_s - running.since_s
+        self._gpu_seconds += len(running.allocation.gpu_ids) * held_s
         retry = (
             isinstance(outcome, Failed)
             and outcome.failure.kind.retryable
@@ -268,7 +270,7 @@ class Scheduler:
             trial = running.trial
             again = Waiting(trial.number, trial.params, trial.gpus, attempt + 1)
             self._queue.insert(0, _Queued(again))
-        return [Record(running.trial, running.allocation, outcome, retry)]
+        return [Record(running.trial, running.allocation, outcome, retry, held_s)]
 
     def _bundle_gone(self, bundle_id: str, reason: str, now_s: float) -> list[Action]:
         self._inventory.remove(bundle_id)
@@ -337,7 +339,7 @@ class Scheduler:
             if reason is None:
                 kept.append(queued)
             else:
-                actions.append(Record(queued.trial, None, Infeasible(reason), retry=False))
+                actions.append(Record(queued.trial, None, Infeasible(reason)))
         self._queue = kept
         return actions
 

@@ -23,7 +23,7 @@ from tracking.records import StageRecord
 
 _FAILED_SHARE = 0.1
 """A stage in which more requests fail than this share is a failed trial, not a slow one."""
-_LATE_SHARE = 0.05
+_LATE_SHARE = 0.1
 """A simulated engine that lagged its own clock by more than this share of the stage is flagged."""
 
 
@@ -72,7 +72,8 @@ async def run_stage(
     if too_many is not None:
         await session.settle()
         died = session.process.exit_code is not None
-        raise StageFailedError(session.failure("serve") if died else too_many, done)
+        lives = replace(too_many, log_tail=session.process.log_tail())
+        raise StageFailedError(session.failure("serve") if died else lives, done)
     return done
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -27,7 +28,7 @@ from orchestrator.messages import (
 from orchestrator.stage import StageFailedError, run_stage
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
-from runtimes.secrets import mask
+from runtimes.secrets import mask, secret_values
 from tracking.parquet.write import encode_samples
 from tracking.records import Sample
 
@@ -142,7 +143,8 @@ class TrialBody:
         return Broken(masked)
 
     def _masked(self, text: str) -> str:
-        return mask(text, self._order.secrets.values())
+        """`text` without the secrets of the order and of this process, which engines inherit."""
+        return mask(text, [*self._order.secrets.values(), *secret_values(os.environ)])
 
     def _facts(self, started_unix_s: float) -> Facts:
         session = self._session
@@ -156,7 +158,11 @@ class TrialBody:
             stop_s=self._durations.get(Phase.STOPPING),
             process_ids=session.process_ids if session is not None else (),
             engine_version=report.version if report is not None else "",
-            engine_config=dict(report.config) if report is not None else {},
+            engine_config=(
+                {name: self._masked(value) for name, value in report.config.items()}
+                if report is not None
+                else {}
+            ),
             flags=tuple(sorted(self._flags)),
         )
 

@@ -24,6 +24,7 @@ class RunData:
         goals: objectives, the deciding one first.
         trials: every attempt, in order of (number, attempt).
         capacity_gpus: GPUs the study held.
+        capacity_gpu_seconds: GPU-seconds it held them, over all drivers of the run.
         excluded: reason → combinations excluded before launch.
         ended: why the run ended; empty while it runs or when it was killed.
     """
@@ -35,6 +36,7 @@ class RunData:
     trials: tuple[TrialRecord, ...]
     stages: tuple[StageRecord, ...] = ()
     capacity_gpus: int = 0
+    capacity_gpu_seconds: float | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
     ended: str = ""
 

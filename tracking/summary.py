@@ -78,8 +78,8 @@ class Summary:
         attempts: attempts of all trials, retries included.
         pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
         busy_gpu_seconds: GPU-seconds held by attempts.
-        idle_gpu_seconds: those of the study's GPUs between the first start and the last end
-            that no attempt held; 0 when the capacity is not known.
+        idle_gpu_seconds: those of the study's GPUs that no attempt held, while a driver held
+            them; 0 when the capacity is not known.
         caveats: what a reader must know before using the result, one sentence each.
     """
 
@@ -141,7 +141,7 @@ def summarise_run(data: RunData) -> Summary:
         ended_unix_s=ended,
         capacity_gpus=data.capacity_gpus,
         busy_gpu_seconds=busy_s,
-        idle_gpu_seconds=max(0.0, data.capacity_gpus * span_s - busy_s),
+        idle_gpu_seconds=max(0.0, _held_gpu_seconds(data, span_s) - busy_s),
         caveats=tuple(_caveats(data, best, baseline)),
     )
 
@@ -175,6 +175,12 @@ def all_flags(trial: TrialRecord) -> tuple[str, ...]:
     """Flags of the trial and of its deciding measurement, each once."""
     measured = trial.measurement.flags if trial.measurement is not None else ()
     return tuple(dict.fromkeys([*trial.flags, *measured]))
+
+
+def _held_gpu_seconds(data: RunData, span_s: float) -> float:
+    if data.capacity_gpu_seconds is not None:
+        return data.capacity_gpu_seconds
+    return data.capacity_gpus * span_s
 
 
 def _span(trials: Sequence[TrialRecord]) -> tuple[float | None, float | None]:

@@ -23,6 +23,7 @@ _FLAG_WORDS = {
     "simulator_late": "the machine was too busy for the simulated engine to keep its own time",
     "usage_missing": "the engine did not count the tokens of some responses",
 }
+_OWN_VARIABLES = "SERVETUNE_"  # they steer the simulator; a deployed engine has no use for them
 _OPTION = re.compile(r"--?[A-Za-z]")  # and not -1, a value
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -110,7 +111,9 @@ def shell_command(argv: Sequence[str], env: Mapping[str, str]) -> str:
     value was masked are left out: they have to come from the user's own environment.
     """
     lines = [
-        f"{name}={shlex.quote(value)}" for name, value in sorted(env.items()) if MASK not in value
+        f"{name}={shlex.quote(value)}"
+        for name, value in sorted(env.items())
+        if MASK not in value and not name.startswith(_OWN_VARIABLES)
     ]
     current: list[str] = []
     for part in argv:

@@ -6,12 +6,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from orchestrator.cli import grafana, plan, report, resume, run, status, tune
 from runtimes.errors import UserError
 from runtimes.version import __version__
 
-_COMMANDS = (tune, plan, run, resume, status, report, grafana)
+_COMMANDS = ("tune", "plan", "run", "resume", "status", "report", "grafana")
 USER_ERROR = 2
 """Exit code of wrong input; nothing was started, or everything that was is recorded."""
 
@@ -45,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"servetune {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        name = command.__name__.rsplit(".", 1)[-1]
+    for name in _COMMANDS:
+        command = import_module(f"orchestrator.cli.{name}")
         words = (command.__doc__ or "").splitlines()[0].split(": ", 1)[-1].rstrip(".")
         sub = commands.add_parser(name, help=words, description=command.__doc__)
         command.add_arguments(sub)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class RayCluster:
         self._actors: dict[str, Any] = {}
         self._threads: list[threading.Thread] = []
         self._owned = False
+        self._folder: str | None = None
         self._closing = False
 
     def start(self) -> None:
@@ -94,6 +96,8 @@ class RayCluster:
             thread.join(timeout=_ACTOR_DEADLINE_S)
         if self._owned:
             ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _connect(self) -> None:
         if ray.is_initialized():
@@ -118,7 +122,9 @@ class RayCluster:
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # The path of a Unix socket in Ray's folder must stay below 107 bytes.
-        folder = os.environ.get("RAY_TMPDIR") or tempfile.mkdtemp(prefix="st-ray-", dir="/tmp")
+        folder = os.environ.get("RAY_TMPDIR")
+        if folder is None:
+            folder = self._folder = tempfile.mkdtemp(prefix="st-ray-", dir="/tmp")
         ray.init(
             address="local",
             num_gpus=self._settings.simulated_gpus,

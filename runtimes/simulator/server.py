@@ -105,12 +105,12 @@ class Application:
     def _start(self) -> None:
         if self._fault is Fault.STUBBORN:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for line in startup_lines(self._resolved):
+            _logger.info(line)
         if self._fault is not Fault.START_HANG:
             asyncio.get_running_loop().call_later(self._startup_s, self._become_ready)
 
     def _become_ready(self) -> None:
-        for line in startup_lines(self._resolved):
-            _logger.info(line)
         self._loaded = True
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

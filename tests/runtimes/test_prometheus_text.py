@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from vllm_cases import GOLDEN
 
 from runtimes.engines.vllm import VllmEngine
 from runtimes.telemetry.prometheus_text import labels_of, read_metrics
+from tests.runtimes.vllm_cases import GOLDEN
 
 LABEL_TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vllm_cases import CASES, GOLDEN, MODEL, SPECULATION, ask_vllm
 
 from runtimes.engines.vllm import VllmEngine
 from runtimes.errors import UserError
 from runtimes.json_types import Json
 from runtimes.plan import EngineConfig, Environment
+from tests.runtimes.vllm_cases import CASES, GOLDEN, MODEL, SPECULATION, ask_vllm
 
 ENGINE = VllmEngine()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vllm_cases import ask_vllm
 
 from runtimes.engines import _vllm_rules as rules
 from runtimes.engines.vllm import VllmEngine
@@ -17,6 +16,7 @@ from runtimes.json_types import Json
 from runtimes.model import ModelFacts, find_model
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig
+from tests.runtimes.vllm_cases import ask_vllm
 
 ENGINE = VllmEngine()
 TINY = ModelFacts("tiny", 4, 128, 4, 2, 32, 256, 2048, max_context=4096)
