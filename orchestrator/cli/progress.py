@@ -26,7 +26,7 @@ from tracking.records import TrialRecord
 from tracking.words import duration, figure
 
 if TYPE_CHECKING:
-    from orchestrator.run import RunResult
+    from orchestrator.study import RunResult
 
 NOTHING_MEASURED = 1
 """Exit code of a study in which no trial completed."""

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.progress import shown_study
-    from orchestrator.run import resume
+    from orchestrator.study import resume
     from tracking.layout import find_run
 
     layout = find_run(arguments.run or arguments.results, arguments.results)

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.progress import shown_study
-    from orchestrator.run import run
     from orchestrator.spec.experiment import Experiment
+    from orchestrator.study import run
 
     experiment = Experiment.load(arguments.experiment)
     return shown_study(

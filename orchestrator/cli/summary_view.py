@@ -40,7 +40,7 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
     elif best.baseline:
         gain = ", which are the engine's own defaults"
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
-    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}")
+    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}", soft_wrap=True)
     for name, value in best.objectives.items():
         console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
     for verdict in best.slo:

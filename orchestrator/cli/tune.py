@@ -46,8 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     from orchestrator.cli.progress import shown_study
     from orchestrator.quick import Request, experiment_for
-    from orchestrator.run import run
     from orchestrator.spec.experiment import dump_yaml
+    from orchestrator.study import run
     from runtimes.errors import UserError
 
     experiment = experiment_for(

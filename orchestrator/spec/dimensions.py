@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import TypeGuard
 
+from orchestrator.spec.refusal import NOT_YET, RefusedValueError
 from runtimes.json_types import Json, canonical_json
 from search.space import Choice, FloatRange, IntRange
 
-_FORMS = "[a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step}, {choice: […]}"
+_FORMS = (
+    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step} or "
+    "{choice: […]}"
+)
 _RANGES = ("int", "float")
 
 
@@ -15,7 +21,7 @@ def parse_dimension(value: object) -> Choice | IntRange | FloatRange:
     """The domain written as `value`; a single value is a choice of one.
 
     Raises:
-        ValueError: it is none of the forms; the message names them.
+        ValueError: it is none of the forms; the remedy names them.
     """
     if isinstance(value, Choice | IntRange | FloatRange):
         return value
@@ -23,9 +29,9 @@ def parse_dimension(value: object) -> Choice | IntRange | FloatRange:
         return _choice(value)
     if isinstance(value, Mapping):
         return _structured(value)
-    if value is None or isinstance(value, str | int | float | bool):
-        return Choice((value,))
-    raise ValueError(f"not a searched value; write one of {_FORMS}")
+    if value is None or isinstance(value, str | int | float):
+        return _choice([value])
+    raise RefusedValueError("is no searched value", _FORMS)
 
 
 def domain_as_json(domain: Choice | IntRange | FloatRange) -> Json:
@@ -43,54 +49,81 @@ def domain_as_json(domain: Choice | IntRange | FloatRange) -> Json:
 
 def _choice(values: list[Json]) -> Choice:
     if not values:
-        raise ValueError("an empty list leaves nothing to try; give at least one value")
-    spelled = [canonical_json(value) for value in values]
-    for index, text in enumerate(spelled):
-        if text in spelled[:index]:
-            raise ValueError(f"{text} stands twice in the list; write each value once")
+        raise RefusedValueError("an empty list leaves nothing to try", "give at least one value")
+    spelled: list[str] = []
+    for value in values:
+        if not _is_json(value):
+            raise RefusedValueError(
+                "holds what is no JSON value",
+                "put dates in quotes; numbers must be finite, keys must be text",
+            )
+        text = canonical_json(value)
+        if text in spelled:
+            raise RefusedValueError("a value stands twice in the list", "write each value once")
+        spelled.append(text)
     return Choice(tuple(values))
 
 
 def _structured(form: Mapping[str, Json]) -> Choice | IntRange | FloatRange:
     for later in ("when", "equals"):
         if later in form:
-            raise ValueError(f"`{later}` is not yet supported by this version; remove it")
+            raise RefusedValueError(f"`{later}` is {NOT_YET}", "remove it")
     kinds = [kind for kind in (*_RANGES, "choice") if kind in form]
     if len(kinds) != 1:
-        raise ValueError(f"not a searched value; write one of {_FORMS}")
+        raise RefusedValueError("is no searched value", _FORMS)
     kind = kinds[0]
     allowed = {kind, "log", "step"} if kind in _RANGES else {kind}
-    if unknown := sorted(set(form) - allowed):
-        raise ValueError(f"{unknown[0]!r} does not belong here; write one of {_FORMS}")
-    if kind == "choice":
-        values = form["choice"]
-        if not isinstance(values, list):
-            raise ValueError("`choice` takes a list")
-        return _choice(values)
-    return _range(kind, form)
+    if unknown := [key for key in form if key not in allowed]:
+        raise RefusedValueError(f"{unknown[0]!r} does not belong here", _FORMS)
+    if kind != "choice":
+        return _range(kind, form)
+    values = form["choice"]
+    if not isinstance(values, list):
+        raise RefusedValueError("`choice` takes a list", "write {choice: [a, b]}")
+    return _choice(values)
 
 
 def _range(kind: str, form: Mapping[str, Json]) -> IntRange | FloatRange:
     bounds = form[kind]
-    if not (isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))):
-        raise ValueError(f"`{kind}` takes [low, high], two numbers")
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        raise RefusedValueError(f"`{kind}` takes two numbers", f"write {{{kind}: [low, high]}}")
     low, high = bounds
-    log = form.get("log", False)
-    step = form.get("step")
+    if not _is_number(low) or not _is_number(high):
+        raise RefusedValueError(f"`{kind}` takes two numbers", f"write {{{kind}: [low, high]}}")
+    log, step = form.get("log", False), form.get("step")
     if not isinstance(log, bool):
-        raise ValueError("`log` is true or false")
-    if step is not None and not (_is_number(step) and step > 0):  # type: ignore[operator]  # a number by the check before
-        raise ValueError("`step` is a number above zero")
-    if not low < high:  # type: ignore[operator]  # numbers by the check above
-        raise ValueError(f"low must be below high, got [{low}, {high}]")
-    if log and not low > 0:  # type: ignore[operator]  # numbers by the check above
-        raise ValueError(f"a log range starts above zero, got low={low}")
-    if kind == "int":
-        if not all(isinstance(number, int) for number in (low, high, 1 if step is None else step)):
-            raise ValueError("an int range takes whole numbers")
-        return IntRange(low, high, log=log, step=1 if step is None else step)  # type: ignore[arg-type]  # ints by the check above
-    return FloatRange(float(low), float(high), log=log, step=None if step is None else float(step))  # type: ignore[arg-type]  # numbers by the check above
+        raise RefusedValueError("`log` takes true or false")
+    if step is not None and not (_is_number(step) and step > 0):
+        raise RefusedValueError("`step` takes a number above zero")
+    if not low < high:
+        raise RefusedValueError("low must be below high", f"write {{{kind}: [low, high]}}")
+    if log and step is not None:
+        raise RefusedValueError("a log range takes no step", "remove `log` or `step`")
+    if log and not low > 0:
+        raise RefusedValueError("a log range must start above zero")
+    return _built(kind, low, high, log=log, step=step)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _built(
+    kind: str, low: float, high: float, *, log: bool, step: float | None
+) -> IntRange | FloatRange:
+    if kind == "float":
+        return FloatRange(
+            float(low), float(high), log=log, step=None if step is None else float(step)
+        )
+    step = 1 if step is None else step
+    if not (isinstance(low, int) and isinstance(high, int) and isinstance(step, int)):
+        raise RefusedValueError("an int range takes whole numbers", "or write `float`")
+    return IntRange(low, high, log=log, step=step)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    return value is None or isinstance(value, str | bool) or _is_number(value)

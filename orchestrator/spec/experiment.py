@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -12,10 +11,15 @@ from pydantic import ValidationError
 from orchestrator.spec.checks import cross_checks
 from orchestrator.spec.dimensions import domain_as_json
 from orchestrator.spec.models import EngineSpec, ExperimentSpec
-from orchestrator.spec.problems import dotted, problems_of, without
+from orchestrator.spec.problems import Location, file_location, problems_of
+from orchestrator.spec.repair import repaired, speaks_of
+from orchestrator.spec.yaml_file import read_mapping
 from runtimes.errors import Problem, SpecError
 from runtimes.json_types import Json
 from runtimes.secrets import is_secret_name
+
+_REPAIRS = 4
+"""Times the rest of a broken file is taken apart further before it is given up."""
 
 
 class Experiment:
@@ -32,24 +36,7 @@ class Experiment:
         Raises:
             SpecError: the file cannot be read or holds problems; all of them are named.
         """
-        source = str(path)
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            words = getattr(error, "strerror", None) or str(error)
-            raise SpecError(
-                source, [Problem("", f"cannot be read: {words}", remedy="name an experiment file")]
-            ) from None
-        try:
-            data = yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
-        except yaml.YAMLError as error:
-            raise SpecError(source, [_yaml_problem(error)]) from None
-        if not isinstance(data, dict):
-            raise SpecError(
-                source,
-                [Problem("", "is not a mapping of keys", repr(data)[:80], "start with `name: …`")],
-            )
-        return cls.from_dict(data, source=source)
+        return cls.from_dict(read_mapping(Path(path)), source=str(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Json], source: str = "experiment") -> Experiment:
@@ -64,7 +51,8 @@ class Experiment:
         except ValidationError as error:
             problems = problems_of(error, ExperimentSpec, plain)
             raise SpecError(source, [*problems, *_problems_of_the_rest(plain, error)]) from None
-        if problems := cross_checks(spec):
+        problems = cross_checks(spec)
+        if problems:
             raise SpecError(source, problems)
         return cls(spec, source)
 
@@ -97,43 +85,29 @@ def _engine_as_json(engine: EngineSpec) -> dict[str, Json]:
     return {key: value for key, value in written.items() if value not in ({}, None)}
 
 
-def _problems_of_the_rest(data: dict[str, Json], error: ValidationError) -> list[Problem]:
+def _problems_of_the_rest(data: Mapping[str, Json], error: ValidationError) -> list[Problem]:
     """Cross checks of what is left when everything wrong by itself is taken out.
 
     So a user sees all problems at once; where the rest cannot stand alone, only the first kind.
     """
-    bad = [tuple(detail["loc"]) for detail in error.errors(include_url=False)]
-    try:
-        rest = ExperimentSpec.model_validate(without(data, bad))
-    except ValidationError:
-        return []
-    broken = {dotted(location).split(".")[0].split("[")[0] for location in bad}
-    return [
-        problem
-        for problem in cross_checks(rest)
-        if problem.path.split(".")[0].split("[")[0] not in broken
-    ]
+    broken: list[Location] = []
+    for _ in range(_REPAIRS):
+        broken += _places(error, data)
+        try:
+            rest = ExperimentSpec.model_validate(repaired(data, broken))
+        except ValidationError as still:
+            error = still
+            continue
+        found = cross_checks(rest, broken)
+        return [problem for problem in found if not speaks_of(problem, broken)]
+    return []
 
 
-def _yaml_problem(error: yaml.YAMLError) -> Problem:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}"
-        return Problem(where, f"is not valid YAML: {error.problem or error.context}")
-    return Problem("", f"is not valid YAML: {error}")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a key that stands twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
+def _places(error: ValidationError, data: Mapping[str, Json]) -> list[Location]:
+    """Where `data` is wrong; a section that lacks a key is wrong as a whole."""
+    places = []
+    for detail in error.errors(include_url=False):
+        location = file_location(detail["loc"], data)
+        lacks = detail["type"] == "missing" and len(location) > 1
+        places.append(location[:-1] if lacks else location)
+    return places

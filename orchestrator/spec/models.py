@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 
+from orchestrator.spec.names import (
+    CPU,
+    AcceleratorName,
+    ConstraintText,
+    EngineName,
+    LatencyName,
+    ObjectiveName,
+    SamplerName,
+    StatisticName,
+    WorkloadName,
+)
+from orchestrator.spec.refusal import NOT_YET, RefusedValueError, closest
 from orchestrator.spec.values import (
-    ArgumentName,
-    Domain,
+    Amount,
+    Arguments,
+    Count,
     DurationS,
-    EnvText,
     ExpandedPath,
     Name,
+    Natural,
     ResultsFolder,
+    SearchedArguments,
     VariableName,
+    as_text,
+    variable_name,
 )
-from runtimes.engines.base import ENGINES
-from runtimes.errors import UserError
-from runtimes.hardware import find_accelerator
-from runtimes.slo import LATENCY_METRICS, STATISTIC, Slo, SloLimit
-from runtimes.workloads.base import WORKLOADS
-from search.constraints import Constraint
-from search.objectives.base import OBJECTIVES
-from search.samplers.base import SAMPLERS
+from runtimes.slo import Slo, SloLimit
 
-T = TypeVar("T")
+__all__ = ["CPU", "EngineSpec", "ExperimentSpec", "SecretSpec", "Section"]
 
-CPU = "cpu"
-"""Stands as accelerator where engines run on the processor; no memory rule applies then."""
-
-
-def _lookup(find: Callable[[], T]) -> T:
-    """What `find` finds; a name nobody knows becomes a problem at this place of the file."""
-    try:
-        return find()
-    except UserError as error:
-        raise ValueError(str(error)) from None
+_PRESETS = ("maximize_throughput", "minimize_latency", "balanced")
 
 
 class Section(BaseModel):
@@ -49,23 +57,29 @@ class Section(BaseModel):
 class ModelSpec(Section):
     """Which model: a Hub `id` with an optional `revision`, or a local `path`."""
 
-    id: str | None = None
-    revision: str | None = None
+    id: Annotated[str, Field(min_length=1)] | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = None
     path: ExpandedPath | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _shorthand(cls, value: object) -> object:
-        return {"id": value} if isinstance(value, str) else value
+        if isinstance(value, str):
+            return {"id": value}
+        if not isinstance(value, Mapping | ModelSpec):
+            raise RefusedValueError("names no model", "write a Hub id, {id: …} or {path: FOLDER}")
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSpec:
         if (self.id is None) == (self.path is None):
-            raise ValueError(
-                "name the model by `id` (a Hub id) or by `path` (a folder), one of both"
+            given = "neither" if self.id is None else "both"
+            raise RefusedValueError(
+                f"names {given} of `id` and `path`",
+                "name the model by `id` (of the Hub) or by `path` (a folder), one of the two",
             )
         if self.path is not None and self.revision is not None:
-            raise ValueError("`revision` belongs to a Hub id, not to a `path`")
+            raise RefusedValueError("`revision` belongs to a Hub `id`, not to a `path`")
         return self
 
     @property
@@ -86,15 +100,53 @@ class SecretSpec(Section):
     from_env: VariableName
 
 
+_VARIABLE_FORMS = "write text, a list of texts to search, or {from_env: NAME} for a secret"
+
+
+def _variable(value: object) -> object:
+    """One of the forms a variable may have; said once, not once for every form."""
+    if isinstance(value, SecretSpec):
+        return value
+    if isinstance(value, Mapping):
+        if set(value) != {"from_env"}:
+            wrong = next((str(key) for key in value if key != "from_env"), "")
+            meant = "did you mean `from_env`? " if closest(wrong, ["from_env"]) else ""
+            raise RefusedValueError("is no value of a variable", meant + _VARIABLE_FORMS)
+        return SecretSpec(from_env=variable_name(_text(value["from_env"])))
+    if not isinstance(value, list):
+        return _text(value)
+    texts = [_text(item) for item in value]
+    if not texts:
+        raise RefusedValueError("an empty list leaves nothing to try", "give at least one value")
+    if len(set(texts)) < len(texts):
+        raise RefusedValueError("a value stands twice in the list", "write each value once")
+    return texts
+
+
+def _text(value: object) -> str:
+    text = as_text(value)
+    if not isinstance(text, str):
+        raise RefusedValueError("is no value of a variable", _VARIABLE_FORMS)
+    return text
+
+
+Variable: TypeAlias = Annotated[str | list[str] | SecretSpec, BeforeValidator(_variable)]
+
+
 class EngineSpec(Section):
     """One engine: fixed and searched arguments and variables, and the engine's own options."""
 
     environment: EnvironmentSpec | None = None
-    args: dict[ArgumentName, JsonValue] = {}
-    env: dict[VariableName, EnvText | list[EnvText] | SecretSpec] = {}
-    search: dict[ArgumentName, Domain] = {}
+    args: Arguments = {}
+    env: dict[VariableName, Variable] = {}
+    search: SearchedArguments = {}
 
     model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: object) -> object:
+        return {} if value is None else value
 
     @property
     def options(self) -> dict[str, JsonValue]:
@@ -115,9 +167,9 @@ class ParallelSpec(Section):
         degrees = value if isinstance(value, list) else [value]
         for degree in degrees:
             if not isinstance(degree, int) or isinstance(degree, bool) or degree < 1:
-                raise ValueError("degrees are whole numbers from 1, as 2 or [1, 2, 4]")
+                raise RefusedValueError("degrees are whole numbers from 1", "write 2 or [1, 2, 4]")
         if not degrees or len(set(degrees)) != len(degrees):
-            raise ValueError("name each degree once, and at least one")
+            raise RefusedValueError("names no degree, or one twice", "write 2 or [1, 2, 4]")
         return degrees
 
 
@@ -125,16 +177,16 @@ class ConcurrencyLoadSpec(Section):
     """Closed loop: `value` requests always in flight."""
 
     kind: Literal["concurrency"]
-    value: Annotated[int, Field(ge=1)]
-    requests: Annotated[int, Field(ge=1)] | None = None
+    value: Count
+    requests: Count | None = None
 
 
 class PoissonLoadSpec(Section):
     """Open loop: `rate` requests a second with exponential gaps."""
 
     kind: Literal["poisson"]
-    rate: Annotated[float, Field(gt=0)]
-    requests: Annotated[int, Field(ge=1)] = 200
+    rate: Amount
+    requests: Count = 200
 
 
 LoadSpec = Annotated[ConcurrencyLoadSpec | PoissonLoadSpec, Field(discriminator="kind")]
@@ -143,30 +195,35 @@ LoadSpec = Annotated[ConcurrencyLoadSpec | PoissonLoadSpec, Field(discriminator=
 class WorkloadSpec(Section):
     """What the requests are, and when they are sent."""
 
-    kind: str = "synthetic"
+    kind: WorkloadName = "synthetic"
     input_tokens: JsonValue = 512
     output_tokens: JsonValue = 128
     load: LoadSpec = ConcurrencyLoadSpec(kind="concurrency", value=16)
-    warmup_requests: Annotated[int, Field(ge=0)] | None = None
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        _lookup(lambda: WORKLOADS.get(value))
-        return value
+    warmup_requests: Natural | None = None
 
 
 class ObjectiveSpec(Section):
     """`{maximize: NAME}` or `{minimize: NAME}`."""
 
-    maximize: str | None = None
-    minimize: str | None = None
+    maximize: ObjectiveName | None = None
+    minimize: ObjectiveName | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _form(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise RefusedValueError(
+                "names no direction", f"write {{maximize: {value}}} or {{minimize: {value}}}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_direction(self) -> ObjectiveSpec:
         if (self.maximize is None) == (self.minimize is None):
-            raise ValueError("write {maximize: NAME} or {minimize: NAME}, one of both")
-        _lookup(lambda: OBJECTIVES.get(self.name))
+            raise RefusedValueError(
+                "names no direction, or two",
+                "write {maximize: NAME} or {minimize: NAME}, one of the two",
+            )
         return self
 
     @property
@@ -181,22 +238,16 @@ class ObjectiveSpec(Section):
 class SearchSpec(Section):
     """Who decides what to try."""
 
-    sampler: str = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    sampler: SamplerName = "auto"
+    seed: Natural = 0
     baseline: bool = True
-
-    @field_validator("sampler")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        _lookup(lambda: SAMPLERS.get(value))
-        return value
 
 
 class BudgetSpec(Section):
     """What the study may spend; the first limit reached ends it."""
 
-    trials: Annotated[int, Field(ge=1)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    trials: Count | None = None
+    gpu_hours: Amount | None = None
     wall_clock: DurationS | None = None
 
 
@@ -205,26 +256,19 @@ class ClusterSpec(Section):
 
     kind: Literal["ray", "local", "in_process"] = "ray"
     address: str = "auto"
-    accelerator: str | None = None
-    gpu_price_per_hour: Annotated[float, Field(gt=0)] | None = None
-    max_gpus: Annotated[int, Field(ge=1)] | None = None
-    simulated_gpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    accelerator: AcceleratorName | None = None
+    gpu_price_per_hour: Amount | None = None
+    max_gpus: Count | None = None
+    simulated_gpus: Annotated[Count, Field(le=4096)] | None = None
     isolation: Literal["gpu"] = "gpu"
-
-    @field_validator("accelerator")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is None or value.lower() == CPU:
-            return value
-        return _lookup(lambda: find_accelerator(value).name)
 
 
 class MetricsSpec(Section):
     """The driver's Prometheus exporter, and how often engines are scraped."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 0
-    sample_hz: Annotated[float, Field(gt=0, le=100)] = 10.0
+    port: Annotated[Natural, Field(le=65535)] = 0
+    sample_hz: Annotated[Amount, Field(le=100)] = 10.0
 
 
 class DeploymentSpec(Section):
@@ -248,12 +292,12 @@ class ExperimentSpec(Section):
 
     name: Name
     model: ModelSpec
-    engines: Annotated[dict[str, EngineSpec], Field(min_length=1)]
+    engines: Annotated[dict[EngineName, EngineSpec], Field(min_length=1)]
     parallel: ParallelSpec = ParallelSpec()
-    constraints: list[str] = []
+    constraints: list[ConstraintText] = []
     deployment: DeploymentSpec = DeploymentSpec()
     workload: WorkloadSpec = WorkloadSpec()
-    slo: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = {}
+    slo: dict[LatencyName, dict[StatisticName, Amount]] = {}
     objectives: Annotated[list[ObjectiveSpec], Field(min_length=1)] = [
         ObjectiveSpec(maximize="output_throughput_per_gpu")
     ]
@@ -264,31 +308,11 @@ class ExperimentSpec(Section):
     timeouts: TimeoutsSpec = TimeoutsSpec()
     results: ResultsFolder = "./runs"
 
-    @field_validator("engines")
+    @field_validator("objectives", mode="before")
     @classmethod
-    def _known_engines(cls, value: dict[str, EngineSpec]) -> dict[str, EngineSpec]:
-        for name in value:
-            _lookup(lambda name=name: ENGINES.get(name))  # type: ignore[misc]  # bound now
-        return value
-
-    @field_validator("constraints")
-    @classmethod
-    def _parsable(cls, value: list[str]) -> list[str]:
-        for text in value:
-            Constraint.parse(text)
-        return value
-
-    @field_validator("slo")
-    @classmethod
-    def _known_latencies(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        for metric, limits in value.items():
-            if metric not in LATENCY_METRICS:
-                raise ValueError(f"{metric!r} is no latency; known: {', '.join(LATENCY_METRICS)}")
-            for statistic in limits:
-                if not STATISTIC.match(statistic):
-                    raise ValueError(
-                        f"{metric}.{statistic!r} is no statistic; write mean, p50, p99"
-                    )
+    def _no_preset(cls, value: object) -> object:
+        if isinstance(value, str) and value in _PRESETS:
+            raise RefusedValueError(NOT_YET, "write [{maximize: NAME}] or [{minimize: NAME}]")
         return value
 
     def limits(self) -> Slo:

@@ -2,58 +2,65 @@
 
 from __future__ import annotations
 
-import copy
-import types
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.spec.later import later_key, later_kind
+from orchestrator.spec.redaction import shape, shown
+from orchestrator.spec.refusal import NOT_YET, RefusedValueError, closest, suggestion
+from orchestrator.spec.sections import section_at
 from runtimes.errors import Problem
-from runtimes.json_types import Json
-from runtimes.secrets import is_secret_name
 
-Location = tuple[str | int, ...]
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
-_NOT_YET: Mapping[tuple[str, ...], str] = {
-    ("quantization",): "write the engine's own arguments (`kv-cache-dtype`, `quantization`)",
-    ("combinations",): "list the values under `parallel` and `search`",
-    ("deployment", "prefill"): "use {kind: colocated}",
-    ("deployment", "decode"): "use {kind: colocated}",
-    ("deployment", "router"): "use {kind: colocated}",
-    ("search", "finalists"): "remove it",
-    ("search", "pruner"): "remove it",
-    ("metrics", "linger"): "remove it",
-    ("parallel", "presets"): "list the degrees: {tp: [1, 2, 4]}",
-    **{
-        ("parallel", degree): "tp, pp and dp are supported"
-        for degree in (
-            "ep", "dcp", "pcp", "cp", "attention_dp", "moe_tp", "moe_ep", "moe_dense_tp",
-            "moe_cluster",
-        )
-    },
-    ("engines", "*", "environment", "requirements"): "name an interpreter: {python: PATH}",
-    ("engines", "*", "environment", "image"): "name an interpreter: {python: PATH}",
-    ("engines", "*", "environment", "label"): "name an interpreter: {python: PATH}",
-    ("offline",): "set HF_HUB_OFFLINE under the engine's `env`",
-    ("weights",): "set `load-format: dummy` under the engine's `args`",
-}  # fmt: skip
-_LATER_KINDS = {
-    "load": ("constant", "gamma", "ramp", "stages", "sweep", "replay", "max_under_slo"),
-    "deployment": ("disaggregated",),
-    "workload": ("sharegpt", "shared_prefix", "conversation", "append_prefill", "trace"),
+Location: TypeAlias = tuple[str | int, ...]
+
+_WRONG_TYPE = {
+    "string_type": ("takes text", "put it in quotes"),
+    "list_type": ("takes a list", "write [a, b]"),
+    "int_type": ("takes a whole number", ""),
+    "int_from_float": ("takes a whole number", ""),
+    "float_type": ("takes a number", ""),
+    "bool_type": ("takes true or false", ""),
+    "bool_parsing": ("takes true or false", ""),
+    "finite_number": ("takes a finite number", ""),
+    "invalid_key": ("a key has to be text", "put it in quotes"),
+    "invalid-json-value": ("is no JSON value", "put dates in quotes"),
+    "too_short": ("must not be empty", "give at least one"),
+    "string_too_short": ("must not be empty", ""),
+}
+_BOUNDS = {
+    "greater_than": ("must be above", "gt"),
+    "greater_than_equal": ("must be at least", "ge"),
+    "less_than_equal": ("must be at most", "le"),
+}
+_SECTION_WANTED = ("dict_type", "model_type", "model_attributes_type")
+_EXAMPLES = {
+    "name": "write `name: my-study`; runs are named after it",
+    "model": "write `model: ORGANISATION/MODEL` or `model: {path: FOLDER}`",
+    "engines": "write `engines: {vllm: {}}`",
+    "workload.load.kind": "write {kind: concurrency, value: 64} or {kind: poisson, rate: 8}",
+    "workload.load.value": "write the number of requests in flight, as `value: 64`",
+    "workload.load.rate": "write requests per second, as `rate: 8`",
+    "environment.python": "write {python: PATH}, the interpreter the engine is installed for",
 }
 
 
 def problems_of(error: ValidationError, root: type[BaseModel], data: object) -> list[Problem]:
     """Every problem pydantic found in `data`, in the words of the experiment file."""
-    found = []
+    found: list[tuple[Location, str, Problem]] = []
     for detail in error.errors(include_url=False):
-        location = _file_location(detail["loc"], data)
-        value = _value_at(data, location)
-        found.append(_problem(detail["type"], detail["msg"], location, value, root))
-    return found
+        location = file_location(detail["loc"], data)
+        found.append((location, detail["type"], _problem(detail, location, root, data)))
+    unknown = [location for location, kind, _ in found if kind == "extra_forbidden"]
+    return [
+        problem
+        for location, kind, problem in found
+        if not (kind == "missing" and _meant_by(location, unknown))
+    ]
 
 
 def dotted(location: Sequence[str | int]) -> str:
@@ -64,123 +71,111 @@ def dotted(location: Sequence[str | int]) -> str:
     return text
 
 
-def suggestion(name: str, known: Sequence[str]) -> str:
-    """`did you mean 'x'? known keys: …`, for a key that is not among `known`."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known here: {', '.join(sorted(known))}"
+def file_location(location: Location, data: object) -> Location:
+    """Pydantic's location without what is not in the file: tags of unions, marks of keys."""
+    kept: list[str | int] = []
+    here = data
+    for index, part in enumerate(location):
+        if part == "[key]":
+            continue
+        following = value_at(here, (part,))
+        if following is ABSENT and not (index == len(location) - 1 and isinstance(here, Mapping)):
+            continue
+        kept.append(str(part) if isinstance(here, Mapping) else part)
+        here = following
+    return tuple(kept)
 
 
-def _problem(
-    kind: str, message: str, location: Location, value: object, root: type[BaseModel]
-) -> Problem:
-    path = dotted(location)
-    if kind == "extra_forbidden":
-        return _unknown_key(location, root)
-    if kind == "missing":
-        return Problem(path, "this key is required and missing")
-    secret = any(is_secret_name(str(part)) for part in location)
-    shown = "'***'" if secret else _shown(value)
-    if kind in ("union_tag_invalid", "literal_error", "union_tag_not_found"):
-        later = _later_kind(location, value)
-        if later is not None:
-            return later
-    words = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return Problem(path, words[:1].lower() + words[1:], shown)
-
-
-def _unknown_key(location: Location, root: type[BaseModel]) -> Problem:
-    path, key = dotted(location), str(location[-1])
-    for pattern, remedy in _NOT_YET.items():
-        if len(pattern) == len(location) and all(
-            expected in ("*", part) for expected, part in zip(pattern, location, strict=True)
-        ):
-            return Problem(path, "not yet supported by this version", remedy=remedy)
-    model = _model_at(root, location[:-1])
-    known = sorted(model.model_fields) if model is not None else []
-    return Problem(path, f"unknown key {key!r}", remedy=suggestion(key, known))
-
-
-def _later_kind(location: Location, value: object) -> Problem | None:
-    kind = value.get("kind") if isinstance(value, Mapping) else value
-    section = next((str(part) for part in reversed(location) if part in _LATER_KINDS), "")
-    if kind in _LATER_KINDS.get(section, ()):
-        usable = {"load": "concurrency or poisson", "deployment": "colocated"}.get(section, "")
-        path = dotted(location if location[-1] == "kind" else (*location, "kind"))
-        remedy = f"use {usable}" if usable else ""
-        return Problem(path, "not yet supported by this version", repr(kind), remedy)
-    return None
-
-
-def _shown(value: object) -> str | None:
-    if value is _ABSENT:
-        return None
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "…"
+def value_at(data: object, location: Sequence[str | int]) -> object:
+    """What stands at `location`; `ABSENT` where nothing does."""
+    here = data
+    for part in location:
+        try:
+            here = here[part]  # type: ignore[index]  # walked as far as it goes
+        except (KeyError, IndexError, TypeError):
+            return ABSENT
+    return here
 
 
 class _Absent:
     pass
 
 
-_ABSENT = _Absent()
+ABSENT = _Absent()
 
 
-def _file_location(location: Location, data: object) -> Location:
-    """Pydantic's location without what is not in the file: union tags and function names."""
-    kept: list[str | int] = []
-    here = data
-    for part in location:
-        following = _value_at(here, (part,))
-        if following is not _ABSENT:
-            here = following
-        elif part != location[-1] or not isinstance(here, Mapping) or part == "[key]":
-            continue
-        kept.append(part)
-    return tuple(kept)
+def _problem(
+    detail: ErrorDetails, location: Location, root: type[BaseModel], data: object
+) -> Problem:
+    kind, path, value = detail["type"], dotted(location), detail["input"]
+    context = detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(detail, location, root)
+    if kind == "missing":
+        return Problem(path, "this key is required and missing", remedy=_example(path))
+    if kind in ("union_tag_not_found", "union_tag_invalid", "literal_error"):
+        return _wrong_choice(detail, location, data)
+    if kind in _SECTION_WANTED:
+        return Problem(path, "takes keys with values", shape(value), _section_example(path))
+    text = shown(value, location, data)
+    if kind in _WRONG_TYPE:
+        rule, remedy = _WRONG_TYPE[kind]
+        return Problem(path, rule, text, remedy)
+    if kind in _BOUNDS:
+        words, limit = _BOUNDS[kind]
+        return Problem(path, f"{words} {context[limit]:g}", text)
+    refused = context.get("error")
+    if isinstance(refused, RefusedValueError):
+        return Problem(path, refused.rule, text, refused.remedy)
+    words = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return Problem(path, words, text)
 
 
-def _value_at(data: object, location: Location) -> object:
-    here = data
-    for part in location:
-        try:
-            here = here[part]  # type: ignore[index]  # walked as far as it goes
-        except (KeyError, IndexError, TypeError):
-            return _ABSENT
-    return here
+def _unknown_key(detail: ErrorDetails, location: Location, root: type[BaseModel]) -> Problem:
+    path, key = dotted(location), str(location[-1])
+    if (instead := later_key(location)) is not None:
+        return Problem(path, NOT_YET, remedy=instead)
+    section = section_at(root, detail["loc"][:-1])
+    remedy = suggestion(key, list(section.model_fields)) if section is not None else ""
+    return Problem(path, f"unknown key {key!r}", remedy=remedy)
 
 
-def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel] | None:
-    """The section that `location` lies in, for the list of its keys."""
-    found: list[type[BaseModel]] = [root]
-    for part in location:
-        following: list[type[BaseModel]] = []
-        for model in found:
-            field = model.model_fields.get(str(part))
-            if field is not None:
-                following += _models_in(field.annotation)
-        if following:
-            found = following
-    return found[0] if found else None
+def _wrong_choice(detail: ErrorDetails, location: Location, data: object) -> Problem:
+    """One of a few words was wanted: the kind of a section, or a setting."""
+    context = detail.get("ctx", {})
+    if detail["type"] == "union_tag_not_found":
+        path = dotted((*location, "kind"))
+        return Problem(path, "this key is required and missing", remedy=_example(path))
+    if detail["type"] == "union_tag_invalid":
+        location, value = (*location, "kind"), context["tag"]
+        known = [word.strip(" '") for word in context["expected_tags"].split(",")]
+    else:
+        value = detail["input"]
+        known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+    if location[-1] == "kind" and (later := later_kind(location[:-1], value)) is not None:
+        return later
+    remedy = suggestion(value, known) if isinstance(value, str) else f"use {', '.join(known)}"
+    return Problem(
+        dotted(location), f"unknown {location[-1]}", shown(value, location, data), remedy
+    )
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, dict, list, tuple):
-        return [model for part in get_args(annotation) for model in _models_in(part)]
-    return []
+def _example(path: str) -> str:
+    for key, text in _EXAMPLES.items():
+        if path == key or path.endswith(f".{key}"):
+            return text
+    return "add it"
 
 
-def without(data: dict[str, Json], locations: Sequence[Location]) -> dict[str, Json]:
-    """A copy of `data` without what stands at `locations`, to check the rest of it."""
-    pruned = copy.deepcopy(data)
-    for location in sorted(locations, key=len, reverse=True):
-        here: object = pruned
-        for part in location[:-1]:
-            here = _value_at(here, (part,))
-        if location and isinstance(here, dict):
-            here.pop(location[-1], None)
-        elif location and isinstance(here, list) and isinstance(location[-1], int):
-            here[location[-1] : location[-1] + 1] = []
-    return pruned
+def _meant_by(location: Location, unknown: Sequence[Location]) -> bool:
+    """Whether a key beside the missing one at `location` stands for it: misspelt, or later."""
+    for other in unknown:
+        if other[:-1] == location[:-1] and (
+            later_key(other) is not None or closest(str(other[-1]), [str(location[-1])]) is not None
+        ):
+            return True
+    return False
+
+
+def _section_example(path: str) -> str:
+    return "write {p99: LIMIT_MS}" if path.startswith("slo.") else "write `key: value` below it"

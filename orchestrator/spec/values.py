@@ -1,21 +1,25 @@
-"""Single values of the experiment file: names, durations, paths, searched dimensions."""
+"""Single values of the experiment file: names, numbers, durations, paths, variables, arguments."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, InstanceOf, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, JsonValue
 
 from orchestrator.spec.dimensions import parse_dimension
+from orchestrator.spec.refusal import NOT_YET, RefusedValueError
 from search.space import Choice, FloatRange, IntRange
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_UNSET = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(\.[^\s=]+)?")
+_REFERENCE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
 def parse_duration_s(value: object) -> float:
@@ -27,19 +31,20 @@ def parse_duration_s(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
-        match = _DURATION.match(str(value).strip())
+        match = _DURATION.fullmatch(str(value).strip())
         if match is None:
-            raise ValueError("not a duration; write seconds (90) or 45s, 30m, 6h, 2d")
+            raise RefusedValueError("is no duration", "write seconds (90) or 45s, 30m, 6h, 2d")
         seconds = float(match[1]) * _UNIT_S[match[2]]
-    if not seconds > 0:
-        raise ValueError("a duration must be above zero")
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise RefusedValueError("a duration must be above zero and finite")
     return seconds
 
 
 def _checked_name(value: str) -> str:
-    if not _NAME.match(value):
-        raise ValueError(
-            "not a name; use letters, digits, '.', '_', '-', at most 63, a letter or digit first"
+    if not _NAME.fullmatch(value):
+        raise RefusedValueError(
+            "is no name for a run",
+            "use letters, digits, '.', '_', '-', at most 63, a letter or digit first",
         )
     return value
 
@@ -48,23 +53,34 @@ def expand_path(value: str) -> str:
     """`~` and `$NAME` filled in from the environment.
 
     Raises:
-        ValueError: a variable is not set.
+        ValueError: a variable is not set, or nothing is left.
     """
+    for match in _REFERENCE.finditer(value):
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise RefusedValueError(
+                f"the environment variable {name} is not set", "export it first, or write the path"
+            )
     expanded = os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111  # pathlib has no expandvars
-    if unset := _UNSET.search(expanded):
-        raise ValueError(f"the environment variable {unset[1]} is not set; export it first")
+    if not expanded:
+        raise RefusedValueError("the path is empty", "name a folder or a file")
     return expanded
 
 
 def _results_folder(value: str) -> str:
     if "://" in value:
-        raise ValueError("object stores are not yet supported; name a local folder")
+        raise RefusedValueError(f"object stores are {NOT_YET}", "name a local folder")
     return expand_path(value)
 
 
-def _variable_name(value: str) -> str:
-    if not _VARIABLE.match(value):
-        raise ValueError("not the name of an environment variable")
+def variable_name(value: str) -> str:
+    """`value`, which names an environment variable.
+
+    Raises:
+        ValueError: it cannot name one.
+    """
+    if not _VARIABLE.fullmatch(value):
+        raise RefusedValueError("is no name of an environment variable", "use letters, digits, _")
     return value
 
 
@@ -77,7 +93,28 @@ def normal_argument(name: str) -> str:
     return head.replace("_", "-") + dot + tail
 
 
-def _as_text(value: object) -> object:
+def _argument_name(value: str) -> str:
+    name = normal_argument(value)
+    if not _ARGUMENT.fullmatch(name):
+        raise RefusedValueError(
+            "is no name of an engine argument", "write its long name, as max-num-seqs"
+        )
+    return name
+
+
+def _named_once(value: object) -> object:
+    """Two spellings of one argument would overwrite each other without a word."""
+    spelled: dict[str, str] = {}
+    for name in value if isinstance(value, Mapping) else ():
+        other = spelled.setdefault(normal_argument(str(name)), str(name))
+        if other != str(name):
+            raise RefusedValueError(
+                f"{other!r} and {name!r} are the same argument", "keep one of them"
+            )
+    return value
+
+
+def as_text(value: object) -> object:
     """YAML reads 1 and true as themselves; an environment holds text."""
     if isinstance(value, bool):
         return "1" if value else "0"
@@ -88,10 +125,16 @@ Domain: TypeAlias = Annotated[
     InstanceOf[Choice] | InstanceOf[IntRange] | InstanceOf[FloatRange],
     BeforeValidator(parse_dimension, json_schema_input_type=JsonValue),
 ]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
+"""A whole number from 1; neither true nor text stands for one."""
+Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+Amount: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+"""A finite number above zero."""
 DurationS: TypeAlias = Annotated[float, BeforeValidator(parse_duration_s)]
 Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
 ExpandedPath: TypeAlias = Annotated[str, AfterValidator(expand_path)]
 ResultsFolder: TypeAlias = Annotated[str, AfterValidator(_results_folder)]
-VariableName: TypeAlias = Annotated[str, AfterValidator(_variable_name)]
-ArgumentName: TypeAlias = Annotated[str, AfterValidator(normal_argument)]
-EnvText: TypeAlias = Annotated[str, BeforeValidator(_as_text)]
+VariableName: TypeAlias = Annotated[str, AfterValidator(variable_name)]
+ArgumentName: TypeAlias = Annotated[str, AfterValidator(_argument_name)]
+Arguments: TypeAlias = Annotated[dict[ArgumentName, JsonValue], BeforeValidator(_named_once)]
+SearchedArguments: TypeAlias = Annotated[dict[ArgumentName, Domain], BeforeValidator(_named_once)]

@@ -38,6 +38,7 @@ class SimulatedEngine(Engine):
         **VllmEngine.metrics,
         "servetune_simulator_lateness_seconds_total": "lateness_seconds_total",
     }
+    api_key_env: ClassVar[str | None] = VllmEngine.api_key_env
     reserved_args: ClassVar[frozenset[str]] = VllmEngine.reserved_args
 
     def plan(self, config: EngineConfig) -> DeploymentPlan:

@@ -22,6 +22,7 @@ from runtimes.simulator.memory import StartupError, out_of_memory_text
 from runtimes.simulator.resolve import Resolved, config_error, resolve
 from runtimes.simulator.server import Application
 
+API_KEY_VARIABLE = "VLLM_API_KEY"
 _GRACE_S = 1
 """How long open streams may go on after SIGTERM."""
 
@@ -76,7 +77,12 @@ def _fail_if_told(fault: Fault, model: ModelFacts, accelerator: Accelerator) -> 
 
 def _serve(own: OwnArguments, resolved: Resolved, fault: Fault) -> None:
     application = Application(
-        resolved, startup_s=own.startup_s, jitter=own.jitter, seed=own.seed, fault=fault
+        resolved,
+        startup_s=own.startup_s,
+        jitter=own.jitter,
+        seed=own.seed,
+        fault=fault,
+        api_key=os.environ.get(API_KEY_VARIABLE),
     )
     config = uvicorn.Config(
         application,

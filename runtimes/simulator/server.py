@@ -63,8 +63,10 @@ class Application:
         jitter: float = 0.0,
         seed: int = 0,
         fault: Fault = Fault.NONE,
+        api_key: str | None = None,
     ) -> None:
         self._resolved = resolved
+        self._api_key = api_key
         self._startup_s = startup_s
         self._fault = fault
         self._replicas = [
@@ -117,6 +119,8 @@ class Application:
         path, method = str(scope["path"]), scope["method"]
         if not self._loaded:
             await _answer(send, 503, error_body(503, "ServiceUnavailable", "loading"))
+        elif path.startswith("/v1/") and not self._allowed(scope):
+            await _answer(send, 401, error_body(401, "Unauthorized", "the API key is wrong"))
         elif method == "GET" and path in self._pages:
             body, content_type = self._pages[path]()
             await _answer(send, 200, body, content_type)
@@ -124,6 +128,14 @@ class Application:
             await self._completions(receive, send)
         else:
             await _answer(send, 404, error_body(404, "NotFoundError", f"no {method} {path}"))
+
+    def _allowed(self, scope: Scope) -> bool:
+        """As vLLM does: a key, where one is set, guards `/v1` and nothing else."""
+        if self._api_key is None:
+            return True
+        headers = scope["headers"]
+        assert isinstance(headers, list)
+        return (b"authorization", f"Bearer {self._api_key}".encode()) in map(tuple, headers)
 
     async def _completions(self, receive: Receive, send: Send) -> None:
         body = await _read_body(receive)

@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
 from runtimes.guard import Process
 from runtimes.json_types import Json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[2]
 FAULT = "SERVETUNE_SIMULATOR_FAULT"
 
 
-def experiment(**changes: Json) -> dict[str, Json]:
+def experiment(**changes: object) -> dict[str, Json]:
     """A grid of four quick trials on a simulated node; top-level keys are replaced by `changes`."""
     base: dict[str, Json] = {
         "name": "small",
@@ -42,7 +46,7 @@ def experiment(**changes: Json) -> dict[str, Json]:
         "search": {"sampler": "grid", "seed": 3, "baseline": False},
         "cluster": {"kind": "local", "simulated_gpus": 2, "accelerator": "H100"},
     }
-    return {**base, **changes}
+    return cast("dict[str, Json]", {**base, **changes})
 
 
 def write(folder: Path, data: Mapping[str, Json]) -> Path:
@@ -53,7 +57,7 @@ def write(folder: Path, data: Mapping[str, Json]) -> Path:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This environment for a servetune process: our source, a short folder for Ray's sockets."""
+    """Variables for a servetune process: our source on its path, warnings shown."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -154,3 +158,8 @@ def engine_processes(run: Path) -> list[Process]:
 def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
     """Send a signal to the driver alone, not to what it started."""
     os.kill(process.pid, number)
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows, each by column name."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

@@ -1,4 +1,4 @@
-"""Studies that are stopped or killed: nothing lost, nothing left running, resumed to the same end."""
+"""Studies that are stopped or killed: nothing lost, nothing left, resumed to the same end."""
 
 from __future__ import annotations
 

@@ -1,0 +1,45 @@
+"""The driver script runs as its own words say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from examples import driver
+from orchestrator.spec.experiment import Experiment
+from tracking.open import open_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_driver(cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples/driver.py")],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_its_experiment_is_valid() -> None:
+    experiment = Experiment.from_dict(driver.EXPERIMENT)
+    assert experiment.spec.name == "driver"
+
+
+def test_it_tunes_and_prints_the_best(tmp_path: Path) -> None:
+    done = run_driver(tmp_path)
+    assert done.returncode == 0, done.stderr
+    *_, record, best = done.stdout.partition("vllm serve")[0].strip().splitlines()
+    assert best.startswith("best: trial ")
+    trials = open_run(tmp_path / record.removeprefix("record: ")).trials()
+    assert len(trials) == 4
+    assert done.stdout.count(": completed ") == 4
+    number = int(best.removeprefix("best: trial ").partition(",")[0])
+    completed = trials[trials["state"] == "completed"]
+    top = completed.loc[completed["objective_goodput_per_gpu"].idxmax()]
+    assert number == top["number"]

@@ -1,0 +1,213 @@
+"""What the documents say is there: links, keys, names, columns, metrics, examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from orchestrator.cli import build_parser
+from orchestrator.spec import models
+from orchestrator.spec.experiment import Experiment
+from runtimes.engines.base import CANONICAL_METRICS, ENGINES
+from runtimes.hardware import ACCELERATORS
+from runtimes.slo import LATENCY_METRICS, Slo, SloLimit
+from runtimes.version import __version__
+from runtimes.workloads.base import WORKLOADS
+from search.objectives.base import OBJECTIVES
+from search.samplers.base import SAMPLERS
+from search.trial import TrialState
+from tracking.exporter import Exporter
+from tracking.layout import RunLayout
+from tracking.parquet.schema import requests_schema, samples_schema, stage_schema, trial_schema
+from tracking.records import DISQUALIFYING
+from tracking.run_data import Goal
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+EXPERIMENT_FILE = (ROOT / "docs/experiment-file.md").read_text(encoding="utf-8")
+RECORD = (ROOT / "docs/record.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+_LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def in_code(text: str, name: str) -> bool:
+    """Whether `name` stands as a word of its own inside backquotes."""
+    spans = re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+    return any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", span) for span in spans)
+
+
+def missing(text: str, names: Iterator[str] | list[str]) -> list[str]:
+    return [name for name in names if not in_code(text, name)]
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def links(document: Path) -> list[str]:
+    text = _FENCE.sub("", document.read_text(encoding="utf-8"))
+    found = (first or second for first, second in _LINK.findall(text))
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    for link in links(document):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), f"{document.name}: {link} leads nowhere"
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_there_are_links_to_check() -> None:
+    assert links(ROOT / "README.md")
+
+
+def sections() -> list[type[BaseModel]]:
+    """Every section of the experiment file."""
+    found = [models.Section]
+    for section in found:
+        found.extend(section.__subclasses__())
+    return list(dict.fromkeys(found[1:]))
+
+
+def test_every_key_of_the_experiment_file_is_documented() -> None:
+    assert models.ExperimentSpec in sections()
+    keys = {key for section in sections() for key in section.model_fields}
+    assert {"name", "from_env", "sample_hz", "rate"} <= keys
+    assert not missing(EXPERIMENT_FILE, sorted(keys))
+
+
+def test_every_option_of_an_engine_is_documented() -> None:
+    options = {option for engine in ENGINES.entries().values() for option in engine.options}
+    assert options
+    assert not missing(EXPERIMENT_FILE, sorted(options))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("engine", ENGINES.names()),
+        ("workload", WORKLOADS.names()),
+        ("objective", OBJECTIVES.names()),
+        ("sampler", SAMPLERS.names()),
+        ("accelerator", sorted(ACCELERATORS)),
+        ("latency", list(LATENCY_METRICS)),
+    ],
+)
+def test_every_registered_name_is_documented(kind: str, names: list[str]) -> None:
+    assert names, kind
+    assert not missing(EXPERIMENT_FILE, names)
+
+
+def test_a_name_that_nobody_documents_is_missed() -> None:
+    assert missing(EXPERIMENT_FILE, ["ttft_p99_ms", "ttft_p42_ms", "max", "p99_ms"]) == [
+        "ttft_p42_ms",
+        "p99_ms",
+    ]
+
+
+def test_every_column_of_the_record_is_documented() -> None:
+    schemas = [trial_schema({}, ()), stage_schema(), requests_schema(), samples_schema()]
+    columns = {name for schema in schemas for name in schema.names}
+    assert {"ttft_p99_ms", "chunk_ns", "engine_metric", "deciding_stage"} <= columns
+    assert not missing(RECORD, sorted(columns))
+
+
+def test_every_state_and_disqualifying_flag_is_documented() -> None:
+    states = [state.value for state in TrialState if state.is_finished]
+    assert not missing(RECORD, [*states, *sorted(DISQUALIFYING)])
+
+
+def test_the_record_names_every_file_of_a_run() -> None:
+    layout = RunLayout(Path("run"))
+    names = ["experiment.yaml", "lock", "report.html", "live/status.json", "live/metrics.prom"]
+    files = {layout.experiment, layout.lock, layout.report, layout.live_status}
+    files.add(layout.final_metrics)
+    assert {path.relative_to("run").as_posix() for path in files} == set(names)
+    assert not missing(RECORD, names)
+    folders = [layout.trials_dir, layout.stages_dir, layout.requests_dir, layout.samples_dir]
+    for folder in [*folders, layout.logs_dir, layout.journal_dir, layout.events_dir]:
+        assert f"`{folder.name}/" in RECORD
+
+
+def fresh_metrics() -> set[str]:
+    exporter = Exporter(
+        run="r",
+        name="n",
+        model="m",
+        goals=[Goal("goodput", "maximize")],
+        slo=Slo((SloLimit("ttft_ms", "p99", 500.0),)),
+        capacity_gpus=8,
+        version=__version__,
+    )
+    return set(re.findall(r"^# TYPE (\S+)", exporter.text(), re.MULTILINE))
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
+    metrics = fresh_metrics()
+    assert "servetune_trials_total" in metrics
+    documented = set(re.findall(r"^\| `(servetune_\w+)`", METRICS, re.MULTILINE))
+    assert documented == metrics
+
+
+def test_canonical_metrics_are_what_the_record_says() -> None:
+    for name in CANONICAL_METRICS:
+        assert name.endswith(("_total", "_ratio")) or name.startswith("requests_")
+
+
+def experiments() -> Iterator[tuple[str, str]]:
+    """Every fenced YAML of the documents that is a whole experiment."""
+    for document in DOCUMENTS:
+        for language, text in _FENCE.findall(document.read_text(encoding="utf-8")):
+            if language != "yaml":
+                continue
+            data = yaml.safe_load(text)
+            if isinstance(data, dict) and {"name", "engines"} <= data.keys():
+                yield document.name, text
+
+
+def test_every_experiment_in_the_documents_loads() -> None:
+    found = list(experiments())
+    assert {"README.md", "experiment-file.md"} <= {document for document, _ in found}
+    for document, text in found:
+        Experiment.from_dict(yaml.safe_load(text), source=document)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_example_loads(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in re.findall(r"\$(\w+)", path.read_text(encoding="utf-8")):
+        monkeypatch.setenv(variable, str(tmp_path / "absent"))
+    Experiment.load(path)
+
+
+def test_the_readme_names_every_command() -> None:
+    names = re.findall(r"^    ([a-z]+) ", build_parser().format_help(), re.MULTILINE)
+    assert {"run", "plan"} <= set(names)
+    assert not [name for name in names if f"servetune {name}" not in README]
+
+
+def test_the_documents_name_only_targets_that_the_makefile_has() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        named = set(re.findall(r"\bmake ([a-z-]+)(?=[`\s])", "\n".join(code_in(text))))
+        assert named <= targets, f"{document.name} names {sorted(named - targets)}"
+
+
+def code_in(text: str) -> list[str]:
+    """Code spans and fenced blocks."""
+    blocks = [block for _, block in _FENCE.findall(text)]
+    return [*blocks, *(f"{span}\n" for span in re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)))]
