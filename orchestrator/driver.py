@@ -223,6 +223,8 @@ class Driver:
             self._done[number, attempt] = event
             gpus = self._gpus_of(number)
             outcome = self._recorder.outcome_of(event, gpus)
+            if isinstance(outcome, Cancelled):
+                outcome = Cancelled(self._scheduler.stopping or outcome.reason)
             return [AttemptEnded(number, attempt, outcome)]
         return []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from runtimes.errors import InternalError
 from runtimes.plan import Allocation
 
 
@@ -43,7 +44,11 @@ class Inventory:
     @property
     def free(self) -> int:
         """Devices that no trial holds."""
-        return sum(map(len, self._free.values()))
+        return self.free_without(())
+
+    def free_without(self, kept: Collection[str]) -> int:
+        """Devices that no trial holds, those of the bundles `kept` left out."""
+        return sum(len(free) for bundle, free in self._free.items() if bundle not in kept)
 
     @property
     def largest(self) -> int:
@@ -51,7 +56,13 @@ class Inventory:
         return max((len(bundle.gpu_ids) for bundle in self._bundles.values()), default=0)
 
     def add(self, bundle: Bundle) -> None:
-        """Take a bundle into the inventory, all its devices free."""
+        """Take a bundle into the inventory, all its devices free.
+
+        Raises:
+            InternalError: it is there already; its devices may be in use.
+        """
+        if bundle.id in self._bundles:
+            raise InternalError(f"bundle {bundle.id!r} is found a second time")
         self._bundles[bundle.id] = bundle
         self._free[bundle.id] = set(bundle.gpu_ids)
 
@@ -60,13 +71,14 @@ class Inventory:
         self._bundles.pop(bundle_id, None)
         self._free.pop(bundle_id, None)
 
-    def allocate(self, gpus: int) -> Allocation | None:
+    def allocate(self, gpus: int, kept: Collection[str] = ()) -> Allocation | None:
         """Devices for a deployment of `gpus` GPUs, now held; None when they are not free.
 
         Best fit: the bundle that has the fewest free devices left over, so that large blocks
-        stay whole. Inside it an aligned run of neighbours where there is one.
+        stay whole. Inside it an aligned run of neighbours where there is one. The bundles `kept`
+        give nothing.
         """
-        fitting = [id for id, free in self._free.items() if len(free) >= gpus]
+        fitting = [id for id, free in self._free.items() if len(free) >= gpus and id not in kept]
         if not fitting:
             return None
         chosen = min(fitting, key=lambda id: (len(self._free[id]), id))
@@ -74,6 +86,18 @@ class Inventory:
         devices = _devices(bundle.gpu_ids, free, gpus)
         free.difference_update(devices)
         return Allocation(chosen, bundle.node, devices, bundle.visible)
+
+    def nearest(self, gpus: int, kept: Collection[str] = ()) -> str | None:
+        """The bundle that can hold `gpus` GPUs and lacks the fewest of them; None: no such one.
+
+        While nobody else takes devices of it, what it lacks can only shrink.
+        """
+        large = [
+            id
+            for id, bundle in self._bundles.items()
+            if len(bundle.gpu_ids) >= gpus and id not in kept
+        ]
+        return min(large, key=lambda id: (-len(self._free[id]), id), default=None)
 
     def release(self, allocation: Allocation) -> None:
         """Give devices back; those of a lost bundle are forgotten."""

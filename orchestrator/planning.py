@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.spec.experiment import Experiment
@@ -13,7 +13,7 @@ from search.expansion import baseline, expand
 from search.trial import Params
 
 _PROPOSALS = 20
-"""Seeded proposals shown of an infinite space."""
+"""Seeded proposals listed at most of a space that is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,29 @@ class PlannedTrial:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A whole plan; `valid` is None for an infinite space, where `trials` are proposals."""
+    """A whole plan.
 
+    Attributes:
+        name: of the experiment.
+        size: combinations in all; None when there is no end of them.
+        valid: of them, those to launch; None when the space is not counted, being too large.
+        duplicates: combinations that give the command of an earlier one.
+        excluded: combinations by the rule that excludes them.
+        trials: valid combinations; of a space that is not counted, the baselines and proposals.
+        baselines: the engines' defaults, which run before anything else.
+        sampler: who chooses the order.
+        budget: trials that run in all, baselines included; None for as many as there are.
+    """
+
+    name: str
+    size: int | None
     valid: int | None
     duplicates: int
     excluded: Mapping[str, int]
     trials: tuple[PlannedTrial, ...]
+    baselines: tuple[PlannedTrial, ...]
+    sampler: str
+    budget: int | None
 
     def document(self) -> dict[str, Json]:
         """`{"valid", "duplicates", "excluded": [{"reason", "count"}], "trials": […]}`."""
@@ -60,16 +77,30 @@ class Plan:
 def make_plan(experiment: Experiment, *, limit: int) -> Plan:
     """Plan `experiment`, listing at most `limit` trials.
 
-    A finite space lists its valid combinations. An infinite one lists the baselines and seeded
-    proposals, which are the ones a run would begin with as long as no result is in.
+    A space that can be counted lists its valid combinations. Any other lists the baselines and
+    seeded proposals, which are the ones a run would begin with as long as no result is in.
+
+    Raises:
+        UserError: a constraint has no truth value for some combination.
     """
     study = wire(experiment)
+    first = [_planned(study, params, baseline=True) for params in baselines(study)]
     expansion = expand(study.space, study.admission, limit=limit)
     if expansion.valid is not None:
-        points = [_planned(study, params) for params in expansion.points]
+        trials = [_planned(study, params) for params in expansion.points]
     else:
-        points = _proposals(study, min(limit, _PROPOSALS))
-    return Plan(expansion.valid, expansion.duplicates, dict(expansion.excluded), tuple(points))
+        trials = [*first, *_proposals(study, first, min(limit, _PROPOSALS))]
+    return Plan(
+        name=experiment.spec.name,
+        size=study.space.size,
+        valid=expansion.valid,
+        duplicates=expansion.duplicates,
+        excluded=dict(expansion.excluded),
+        trials=tuple(trials),
+        baselines=tuple(first),
+        sampler=experiment.spec.search.sampler,
+        budget=study.limits().trials,
+    )
 
 
 def baselines(study: Study) -> list[Params]:
@@ -81,12 +112,13 @@ def baselines(study: Study) -> list[Params]:
     return [params for params in found if params is not None]
 
 
-def _proposals(study: Study, count: int) -> list[PlannedTrial]:
-    planned = [_planned(study, params, baseline=True) for params in baselines(study)]
+def _proposals(study: Study, first: Sequence[PlannedTrial], count: int) -> list[PlannedTrial]:
+    """The first `count` proposals after the baselines, numbered as in a run."""
+    planned: list[PlannedTrial] = []
     sampler = study.sampler()
-    for trial in planned:
+    for trial in first:
         sampler.mark_seen(trial.plan.config_id)
-    for number in range(len(planned), len(planned) + count):
+    for number in range(len(first), len(first) + count):
         params = sampler.ask(number)
         if params is None:
             break

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
 from orchestrator.spec.experiment import Experiment
-from runtimes.errors import UserError
+from runtimes.errors import Problem, SpecError, UserError
 from runtimes.json_types import Json
 
 # The arguments that matter most for throughput under latency limits, with ranges around vLLM's
@@ -23,6 +23,19 @@ _CPU_SEARCH: Mapping[str, Json] = {
     "max-num-seqs": [8, 32, 128],
     "max-num-batched-tokens": [512, 2048],
     "enable-prefix-caching": [True, False],
+}
+_FLAGS: Mapping[str, str] = {
+    "model": "MODEL",
+    "workload.input_tokens": "--input-tokens",
+    "workload.output_tokens": "--output-tokens",
+    "workload.load.value": "--concurrency",
+    "workload.load.requests": "--requests",
+    "slo.ttft_ms": "--ttft-p99",
+    "slo.tpot_ms": "--tpot-p99",
+    "search.seed": "--seed",
+    "budget.trials": "--trials",
+    "cluster.accelerator": "--simulate",
+    "cluster.simulated_gpus": "--simulate, --cpu-slots",
 }
 _SIMULATE = re.compile(r"^([A-Za-z0-9-]+):(\d+)$")
 
@@ -74,7 +87,18 @@ def experiment_for(request: Request) -> Experiment:
         "search": {"sampler": "auto", "seed": request.seed, "baseline": True},
         "budget": {"trials": request.trials},
     }
-    return Experiment.from_dict(data, source="servetune tune")
+    try:
+        return Experiment.from_dict(data, source="servetune tune")
+    except SpecError as error:
+        raise SpecError(error.source, [_in_flags(problem) for problem in error.problems]) from None
+
+
+def _in_flags(problem: Problem) -> Problem:
+    """A problem of the experiment as one of the command line that made it."""
+    for path, flag in _FLAGS.items():
+        if problem.path == path or problem.path.startswith(f"{path}."):
+            return replace(problem, path=flag)
+    return problem
 
 
 def _place(request: Request) -> dict[str, Json]:
@@ -141,7 +165,11 @@ def _powers_of_two(limit: int) -> list[Json]:
 
 
 def _model(model: str) -> dict[str, Json]:
-    return {"path": model} if Path(model).is_dir() else {"id": model}
+    if Path(model).is_dir():
+        return {"path": model}
+    if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
+        raise UserError(f"MODEL {model}: there is no such folder; name one, or a Hub id")
+    return {"id": model}
 
 
 def _name(model: str) -> str:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from orchestrator.placement import Bundle, Inventory, capacity_reason
 from runtimes.failure import Failure, FailureKind
 from runtimes.plan import Allocation
-from search.trial import Failed, Infeasible, Outcome, Params
+from search.trial import Cancelled, Failed, Infeasible, Outcome, Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Limits:
         trials: trials in all, baselines included; None for as many as the sampler has.
         gpu_seconds, wall_clock_s: budget after which nothing new starts; running trials finish.
         retries: further attempts after a failure that another attempt may not have.
-        overtakes: launches that may pass a waiting trial before devices are kept for it.
+        overtakes: launches that may pass a waiting trial before a bundle is kept for it.
         lookahead: proposals that may wait while devices are free and none of them fits.
     """
 
@@ -186,7 +186,7 @@ class Scheduler:
     _next: int = 0
     _exhausted: bool = False
     _gpu_seconds: float = 0.0
-    _seen_bundle: bool = False
+    _largest_seen: int = 0
 
     def __post_init__(self) -> None:
         self._queue = [_Queued(trial) for trial in self.restored.waiting]
@@ -228,7 +228,7 @@ class Scheduler:
         match event:
             case BundleReady(bundle):
                 self._inventory.add(bundle)
-                self._seen_bundle = True
+                self._largest_seen = max(self._largest_seen, self._inventory.largest)
             case BundleGone(bundle_id, reason):
                 actions += self._bundle_gone(bundle_id, reason, now_s)
             case Answered(number, trial):
@@ -240,7 +240,9 @@ class Scheduler:
             case Tick():
                 pass
         self._check_budget(now_s)
-        return [*actions, *self._go_on(now_s)]
+        # Bundles are found one after the other: what the cluster can hold is known, and asked
+        # about, when the next thing happens.
+        return [*actions, *self._go_on(now_s, settled=not isinstance(event, BundleReady))]
 
     def _answered(self, number: int, trial: Waiting | None) -> None:
         self._asking = False
@@ -281,7 +283,10 @@ class Scheduler:
         actions: list[Action] = []
         for running in lost:
             trial = running.trial
-            actions += self._attempt_ended(trial.number, trial.attempt, Failed(failure), now_s)
+            outcome = Cancelled(self._stop) if running.cancelled else Failed(failure)
+            actions += self._attempt_ended(trial.number, trial.attempt, outcome, now_s)
+        if not self._inventory.bundles:
+            self._stop = self._stop or "every node of the study is lost"
         return actions
 
     def _stop_asked(self, reason: str) -> list[Action]:
@@ -303,14 +308,14 @@ class Scheduler:
         elif limits.gpu_seconds is not None and self.gpu_seconds(now_s) >= limits.gpu_seconds:
             self._stop = f"the budget of {limits.gpu_seconds / 3600:g} GPU hours is spent"
 
-    def _go_on(self, now_s: float) -> list[Action]:
+    def _go_on(self, now_s: float, *, settled: bool) -> list[Action]:
         if self._ended:
             return []
         actions: list[Action] = []
         if not self._stop:
-            actions += self._refuse_unplaceable()
+            actions += self._refuse_unplaceable() if settled else []
             actions += self._launch(now_s)
-            actions += self._ask()
+            actions += self._ask() if settled else []
         if not self._running and not self._asking and (self._stop or not self._queue):
             reason = self._stop or self._done()
             if reason:
@@ -319,8 +324,6 @@ class Scheduler:
         return actions
 
     def _done(self) -> str:
-        if self._seen_bundle and not self._inventory.bundles:
-            return "every node of the study is lost"
         if self._exhausted:
             return "every combination was tried"
         if self.limits.trials is not None and self._next >= self.limits.trials:
@@ -328,19 +331,23 @@ class Scheduler:
         return ""
 
     def _refuse_unplaceable(self) -> list[Action]:
-        """Trials that fitted when they were proposed and never will again: a bundle was lost."""
-        if not self._seen_bundle:
+        """End trials that no bundle can ever hold.
+
+        One that would have fitted a bundle which is lost is cancelled, and may run when the study
+        is resumed on better days; one that never fitted is infeasible.
+        """
+        bundles = list(self._inventory.bundles.values())
+        if not bundles:
             return []
-        bundles = self._inventory.bundles.values()
         actions: list[Action] = []
-        kept: list[_Queued] = []
-        for queued in self._queue:
+        for queued in list(self._queue):
             reason = capacity_reason(queued.trial.gpus, bundles)
             if reason is None:
-                kept.append(queued)
-            else:
-                actions.append(Record(queued.trial, None, Infeasible(reason)))
-        self._queue = kept
+                continue
+            self._queue.remove(queued)
+            fitted = queued.trial.gpus <= self._largest_seen
+            outcome = Cancelled(f"{reason}: a node is lost") if fitted else Infeasible(reason)
+            actions.append(Record(queued.trial, None, outcome, retry=False))
         return actions
 
     def _launch(self, now_s: float) -> list[Action]:
@@ -348,9 +355,7 @@ class Scheduler:
         actions: list[Action] = []
         passed: list[_Queued] = []
         for queued in list(self._queue):
-            if any(earlier.overtaken >= self.limits.overtakes for earlier in passed):
-                break
-            allocation = self._inventory.allocate(queued.trial.gpus)
+            allocation = self._inventory.allocate(queued.trial.gpus, self._kept(passed))
             if allocation is None:
                 passed.append(queued)
                 continue
@@ -361,15 +366,25 @@ class Scheduler:
             actions.append(Launch(queued.trial, allocation))
         return actions
 
+    def _kept(self, waiting: list[_Queued]) -> set[str]:
+        """Bundles whose devices are collected for those of `waiting` that were passed enough."""
+        kept: set[str] = set()
+        for queued in waiting:
+            if queued.overtaken >= self.limits.overtakes:
+                bundle = self._inventory.nearest(queued.trial.gpus, kept)
+                if bundle is not None:
+                    kept.add(bundle)
+        return kept
+
     def _ask(self) -> list[Action]:
         """One proposal ahead always; more only while devices are free and nothing fits them."""
         if self._asking or self._exhausted or not self._inventory.bundles:
             return []
         if self.limits.trials is not None and self._next >= self.limits.trials:
             return []
-        blocked = any(queued.overtaken >= self.limits.overtakes for queued in self._queue)
-        wanted = self.limits.lookahead if self._inventory.free and not blocked else 1
-        if len(self._queue) >= wanted:
+        kept = self._kept(self._queue)
+        wanted = self.limits.lookahead if self._inventory.free_without(kept) else 1
+        if len(self._queue) - len(kept) >= wanted:
             return []
         self._asking = True
         return [Ask(self._next)]

@@ -64,7 +64,8 @@ async def run_stage(
             failure, _stage_done(order, index, load, cut.result, {}, {})
         ) from None
     after = await session.idle_counters(index)
-    done = _stage_done(order, index, load, result, before, after)
+    # Off the loop: other trials of this bundle are being measured on it.
+    done = await asyncio.to_thread(_stage_done, order, index, load, result, before, after)
     measurement = done.record.measurement
     flags.update(measurement.flags)
     flags.update(_lateness_flag(measurement, before, after))

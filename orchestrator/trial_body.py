@@ -61,7 +61,8 @@ class TrialBody:
             log = self._masked(read_ends(scratch / "engine.log", _LOG_BYTES))
             shutil.rmtree(scratch, ignore_errors=True)
         self._enter(None)
-        samples = encode_samples(
+        samples = await asyncio.to_thread(
+            encode_samples,
             run=self._order.run,
             number=self._order.number,
             attempt=self._order.attempt,

@@ -18,7 +18,7 @@ class Expansion:
     Attributes:
         valid: points to launch, each configuration once; None when the space is not counted.
         duplicates: admissible points whose configuration an earlier point already has.
-        excluded: by rule, the points it excludes.
+        excluded: points by the rule that excludes them; a rule reads as it did for the first.
         points: valid points in order, at most as many as asked for.
     """
 
@@ -42,11 +42,13 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
     seen: set[str] = set()
     duplicates = 0
     excluded: Counter[str] = Counter()
+    messages: dict[str, str] = {}
     kept: list[Params] = []
     for params in space.points():
         exclusion = admission.check(params)
         if exclusion is not None:
             excluded[exclusion.rule] += 1
+            messages.setdefault(exclusion.rule, exclusion.message)
             continue
         config_id = admission.config_id(params)
         if config_id in seen:
@@ -55,7 +57,10 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
         seen.add(config_id)
         if limit is None or len(kept) < limit:
             kept.append(params)
-    return Expansion(len(seen), duplicates, dict(excluded), tuple(kept))
+    shown: Counter[str] = Counter()
+    for rule, count in excluded.items():
+        shown[messages[rule]] += count
+    return Expansion(len(seen), duplicates, dict(shown), tuple(kept))
 
 
 def baseline(space: SearchSpace, admission: Admission, engine: str) -> Params | None:

@@ -28,6 +28,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "prometheus_client": ("tracking/exporter.py",),
     "pyarrow": ("tracking/parquet/*",),
     "pydantic": ("orchestrator/spec/*",),
+    "pydantic_core": ("orchestrator/spec/*",),
     "ray": ("orchestrator/cluster/ray*.py",),
     "rich": ("orchestrator/cli/*",),
     "uvicorn": ("runtimes/simulator/*",),

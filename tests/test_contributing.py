@@ -16,7 +16,7 @@ _LOAD = """
 from orchestrator.spec.experiment import Experiment
 Experiment.from_dict({
     "name": "n", "model": "m", "engines": {"toyserve": {"args": {"depth": 2}}},
-    "objectives": [{"minimize": "failed_share"}],
+    "objectives": [{"minimize": "normalized_latency"}],
 })
 """
 
@@ -44,7 +44,9 @@ def run_python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("objective", "failed_share"), ("engine", "toyserve")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("objective", "normalized_latency"), ("engine", "toyserve")]
+)
 def test_the_contract_tests_try_it(tree: Path, kind: str, name: str) -> None:
     done = run_python(
         tree, "-m", "pytest", "-q", f"tests/contracts/test_{kind}_contract.py", "-k", name

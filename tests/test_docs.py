@@ -74,6 +74,15 @@ def test_there_are_links_to_check() -> None:
     assert links(ROOT / "README.md")
 
 
+def test_the_files_that_the_map_names_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([\w/*]+(?:\.py|/))`", text))
+    assert {"scheduler.py", "load/", "search/materialize.py"} <= names
+    here = [ROOT, *(ROOT / name for name in ("orchestrator", "runtimes", "search", "tracking"))]
+    for name in sorted(names):
+        assert any(list(folder.glob(name.rstrip("/"))) for folder in here), f"{name} is gone"
+
+
 def sections() -> list[type[BaseModel]]:
     """Every section of the experiment file."""
     found = [models.Section]

@@ -64,8 +64,13 @@ def test_a_folder_without_modules_shadows_nothing(tmp_path: Path) -> None:
     assert run_python("import orchestrator", tmp_path).returncode == 0
 
 
-def test_public_names_can_be_imported(tmp_path: Path) -> None:
-    code = "import orchestrator\nfor name in orchestrator.__all__: getattr(orchestrator, name)"
+def test_public_names_are_what_they_say(tmp_path: Path) -> None:
+    code = (
+        "import orchestrator\n"
+        "from orchestrator import *\n"
+        "for name in orchestrator.__all__:\n"
+        "    assert getattr(globals()[name], '__name__', '') == name, globals()[name]\n"
+    )
     done = run_python(code, tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from orchestrator.cli.stdout import ReaderLeftError, discard
 from runtimes.errors import UserError
 from runtimes.version import __version__
 
@@ -30,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Before or after the study, when no handler of ours is in place.
         print("servetune: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has left; there is nobody to tell.
-        sys.stderr.close()
+    except ReaderLeftError:
+        discard()
         return 0
 
 
@@ -47,8 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _COMMANDS:
         command = import_module(f"orchestrator.cli.{name}")
-        words = (command.__doc__ or "").splitlines()[0].split(": ", 1)[-1].rstrip(".")
-        sub = commands.add_parser(name, help=words, description=command.__doc__)
+        about = (command.__doc__ or "").removeprefix(f"{name}: ")
+        words = about.partition("\n")[0].rstrip(".")
+        sub = commands.add_parser(name, help=words, description=about[:1].upper() + about[1:])
         command.add_arguments(sub)
         sub.set_defaults(execute=command.execute)
     return parser

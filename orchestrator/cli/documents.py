@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 
+from orchestrator.cli.stdout import write
 from runtimes.json_types import Json
 from tracking.records import TrialRecord
 from tracking.run_data import RunData
@@ -14,8 +14,7 @@ from tracking.run_data import RunData
 
 def print_json(document: Mapping[str, Json]) -> None:
     """The one document, to stdout."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def result_document(data: RunData) -> dict[str, Json]:

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.stdout import write
     from runtimes.errors import UserError
     from tracking.grafana.write import write_grafana
 
@@ -26,5 +27,5 @@ def execute(arguments: argparse.Namespace) -> int:
         write_grafana(arguments.out, arguments.target or ["127.0.0.1:9100"])
     except OSError as error:
         raise UserError(f"--out {arguments.out}: cannot be written: {error.strerror}") from None
-    print(f"wrote {arguments.out}")
+    write(f"wrote {arguments.out}\n")
     return 0

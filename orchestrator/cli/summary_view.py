@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from orchestrator.cli.console import Stdout
 from tracking.layout import RunLayout
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
 from tracking.words import figure, objective_value, objective_words
 
+_COMPLETE = ("every combination", "all ")
+"""How the reasons begin for which a study has nothing left to do."""
+_REASONS = 5
+"""Reasons shown at most where nothing was measured; the report has all."""
+
 
 def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = None) -> None:
     """Print the summary of a run to stdout."""
-    console = Console(highlight=False)
+    console = Stdout()
     summary = summarise_run(data)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(summary.counts.items()))
     console.print(f"\n[bold]{escape(summary.run)}[/]: {counts or 'no trial yet'}")
     if data.ended:
         console.print(f"ended: {escape(data.ended)}")
     if summary.best is None:
-        console.print("[red]Nothing was measured.[/] The failures below say why.")
+        _print_nothing(console, data, summary)
     else:
         _print_best(console, summary, summary.best)
     _print_doubts(console, summary)
     _print_use(console, summary)
-    console.print(f"record   {escape(str(layout.root))}", soft_wrap=True)
+    console.print(f"record   {escape(str(layout.root))}")
     if report is not None:
-        console.print(f"report   {escape(str(report))}", soft_wrap=True)
-    console.print(f"go on    {_next_step(data, layout)}", soft_wrap=True)
+        console.print(f"report   {escape(str(report))}")
+    console.print(f"go on    {_next_step(data, layout)}")
+
+
+def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
+    """Why there is no best trial: failures are listed anyway, so other reasons stand here."""
+    why = " The failures below say why." if summary.failures else ""
+    console.print(f"[red]Nothing was measured.[/]{why}")
+    reasons = Counter(data.excluded)
+    reasons.update(trial.reason for trial in data.last_attempts() if trial.reason)
+    for reason, combinations in reasons.most_common(_REASONS):
+        console.print(f"[red]excluded[/] {combinations} ×  {escape(reason)}")
 
 
 def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
@@ -40,33 +60,31 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
     elif best.baseline:
         gain = ", which are the engine's own defaults"
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
-    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}", soft_wrap=True)
+    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}")
     for name, value in best.objectives.items():
         console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
     for verdict in best.slo:
         shown = "unmeasured" if verdict.value_ms is None else f"{figure(verdict.value_ms)} ms"
         mark = "[green]met[/]" if verdict.met else "[red]broken[/]"
         console.print(f"  {verdict.limit!s:<32} {shown} {mark}")
-    console.print(f"\n[bold]{escape(best.command)}[/]\n", soft_wrap=True)
+    console.print(f"\n[bold]{escape(best.command)}[/]\n")
 
 
 def _print_doubts(console: Console, summary: Summary) -> None:
     for caveat in summary.caveats:
-        console.print(f"[yellow]note[/]     {escape(caveat)}", soft_wrap=True)
+        console.print(f"[yellow]note[/]     {escape(caveat)}")
     for flagged in summary.flagged:
         trials = ", ".join(map(str, flagged.trials))
         console.print(
             f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} (trials {trials})",
-            soft_wrap=True,
         )
     for failure in summary.failures:
         console.print(
             f"[red]failed[/]   trial {failure.trial}: {failure.kind.value}: "
             f"{escape(failure.message)}",
-            soft_wrap=True,
         )
         if failure.remedy:
-            console.print(f"         remedy: {escape(failure.remedy)}", soft_wrap=True)
+            console.print(f"         remedy: {escape(failure.remedy)}")
 
 
 def _print_use(console: Console, summary: Summary) -> None:
@@ -79,7 +97,15 @@ def _print_use(console: Console, summary: Summary) -> None:
 
 
 def _next_step(data: RunData, layout: RunLayout) -> str:
-    folder = escape(str(layout.root))
-    if data.ended.startswith(("every combination", "all ")):
-        return f"servetune report {folder}"
-    return f"servetune resume {folder}"
+    command = "report" if data.ended.startswith(_COMPLETE) else "resume"
+    return escape(f"{_program()} {command} {shlex.quote(str(layout.root))}")
+
+
+def _program() -> str:
+    """How this program is called, where its name alone would not find it."""
+    if shutil.which("servetune"):
+        return "servetune"
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m orchestrator.cli"
+    return shlex.quote(str(called))

@@ -18,12 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{metric}-p99", type=float, metavar="MS", help=f"limit on p99 {meaning}, in ms"
         )
-    parser.add_argument("--input-tokens", type=int, default=1024, metavar="N")
-    parser.add_argument("--output-tokens", type=int, default=256, metavar="N")
-    parser.add_argument("--concurrency", type=int, default=32, metavar="N")
-    parser.add_argument("--requests", type=int, metavar="N", help="requests per trial")
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="default: 20")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    for option, default, meaning in (
+        ("--input-tokens", 1024, "tokens of each prompt"),
+        ("--output-tokens", 256, "tokens of each answer"),
+        ("--concurrency", 32, "requests in flight at a time"),
+        ("--trials", 20, "trials in all, the engine's defaults included"),
+        ("--seed", 0, "seed of prompts and of the search"),
+    ):
+        words = f"{meaning} (default: {default})"
+        parser.add_argument(option, type=int, default=default, metavar="N", help=words)
+    parser.add_argument(
+        "--requests",
+        type=int,
+        metavar="N",
+        help="requests per trial (default: 8 per request in flight)",
+    )
     parser.add_argument("--python", metavar="PATH", help="interpreter the engine is installed for")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -36,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write", type=Path, metavar="X.yaml",
         help="where to write the experiment file (default: in the run folder only)",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="write the file, start nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the experiment file, start nothing"
+    )
     add_results(parser)
     add_json(parser)
 
@@ -45,6 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
     import sys
 
     from orchestrator.cli.progress import shown_study
+    from orchestrator.cli.stdout import write
     from orchestrator.quick import Request, experiment_for
     from orchestrator.spec.experiment import dump_yaml
     from orchestrator.study import run
@@ -75,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"wrote {arguments.write}", file=sys.stderr)
     if arguments.dry_run:
         if arguments.write is None:
-            sys.stdout.write(text)
+            write(text)
         return 0
     return shown_study(
         lambda observers: run(experiment, results=arguments.results, observers=observers),

@@ -32,9 +32,9 @@ def test_every_point_is_valid_duplicate_or_excluded(admit: Admit) -> None:
     # tp=8, pp=2 without seqs needs 16 GPUs (3). A third of the remaining 27 say size=8 twice.
     assert (expansion.valid, expansion.duplicates) == (18, 9)
     assert expansion.excluded == {
-        "constraint `seqs > tp`": 6,
-        "toy: N heads cannot be shared by tp=N (pp=N)": 12,
-        "needs N GPUs, the cluster has N": 3,
+        "constraint `seqs > tp` is false for seqs=8, tp=8": 6,
+        "32 heads cannot be shared by tp=3 (pp=1)": 12,
+        "needs 16 GPUs, the cluster has 8": 3,
     }
     assert len(expansion.points) == 18
     assert expansion.points[0] == Params("toy", {"tp": 1, "pp": 1, "seqs": 8, "size": None})
@@ -63,7 +63,12 @@ def test_a_large_space_is_counted_whole(admit: Admit) -> None:
     )
     expansion = expand(space, admit(space), limit=1)
     assert expansion.valid == 2 * 5050
-    assert expansion.excluded == {"constraint `x <= y`": 2 * 4950}
+    assert expansion.excluded == {"constraint `x <= y` is false for x=2, y=1": 2 * 4950}
+
+
+def test_equal_words_of_two_engines_are_one_reason(admit: Admit) -> None:
+    space = SearchSpace(("toy", "toy-other"), (Dimension("tp", Choice((1, 3))),))
+    assert expand(space, admit(space)).excluded == {"32 heads cannot be shared by tp=3 (pp=1)": 2}
 
 
 def test_the_baseline_is_the_smallest_layout_with_everything_else_left_out(admit: Admit) -> None:

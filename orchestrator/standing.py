@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from orchestrator.scheduler import Restored, Waiting
 from orchestrator.wiring import Study
 from search.trial import Params, TrialState
-from tracking.events import Event, Proposed, RunStarted, SpaceExhausted
+from tracking.events import Event, Finished, Proposed, RunStarted, SpaceExhausted
 from tracking.records import TrialRecord
-
-_RUNS_AGAIN = (TrialState.CANCELLED,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +52,18 @@ class Standing:
 def fold(journal: Sequence[tuple[float, Event]], trials: Iterable[TrialRecord]) -> Standing:
     """Where the run stands.
 
-    A trial is finished when its row is on disk, whether or not the journal got to say so. A
-    cancelled one is not: it runs again, as a further attempt. An attempt whose failure was to be
-    retried when the driver died is taken as it stands.
+    A trial is finished when its row is on disk, whether or not the journal got to say so. One
+    that was cancelled is not, nor one whose failure the journal says was to be retried: they run
+    again, as a further attempt.
     """
     proposed: dict[int, Proposed] = {}
+    retried: set[tuple[int, int]] = set()
     exhausted = False
     for _, event in journal:
         if isinstance(event, Proposed):
             proposed[event.number] = event
+        elif isinstance(event, Finished) and event.retry:
+            retried.add((event.number, event.attempt))
         elif isinstance(event, SpaceExhausted):
             exhausted = True
     finished: dict[int, TrialRecord] = {}
@@ -72,7 +73,8 @@ def fold(journal: Sequence[tuple[float, Event]], trials: Iterable[TrialRecord]) 
         gpu_seconds += record.gpu_seconds
         attempts[record.number] = record.attempt + 1
         finished.pop(record.number, None)
-        if record.state not in _RUNS_AGAIN:
+        again = record.state is TrialState.CANCELLED
+        if not again and (record.number, record.attempt) not in retried:
             finished[record.number] = record
     return Standing(
         proposed=tuple(proposed.values()),

@@ -1,0 +1,120 @@
+"""What a human sees of a plan: counts, reasons, a table of trials, their commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestrator.cli import words
+from orchestrator.cli.console import Stdout
+from orchestrator.planning import Plan, PlannedTrial
+from runtimes.plan import HOST, PORT
+from tracking.words import count
+
+_TRIALS = 20
+_REASONS = 12
+"""Rows shown at most; `--json` has them all."""
+
+
+def print_plan(made: Plan) -> None:
+    """Print `made` to stdout, in bounded length."""
+    console = Stdout()
+    for line in (*_counts(made), *_reasons(made), "", *_order(made)):
+        console.print(line)
+    rows = list(_rows(made))
+    if not rows:
+        return
+    console.print()
+    console.print(_table(rows))
+    if left := _left_out(made, rows):
+        console.print(f"… and {left:,} more; `--json --limit {left + len(rows)}` lists them")
+    _print_commands(console, rows)
+
+
+def _counts(made: Plan) -> Iterator[str]:
+    name = f"[bold]{escape(made.name)}[/]"
+    if made.valid is None:
+        size = "no end of combinations" if made.size is None else f"{made.size:,} combinations"
+        yield f"{name}: {size}, too many to be checked one by one"
+        return
+    yield f"{name}: {count(made.size or 0, 'combination')}"
+    yield f"{made.valid:>8,}  valid"
+    yield f"{made.duplicates:>8,}  duplicates of the command of an earlier one"
+    yield f"{sum(made.excluded.values()):>8,}  excluded"
+
+
+def _reasons(made: Plan) -> Iterator[str]:
+    ordered = sorted(made.excluded.items(), key=lambda item: (-item[1], item[0]))
+    for reason, excluded in ordered[:_REASONS]:
+        yield f"{excluded:>18,}  {escape(reason)}"
+    if len(ordered) > _REASONS:
+        yield f"{'…':>18}  and {count(len(ordered) - _REASONS, 'more reason')}; --json has them all"
+
+
+def _order(made: Plan) -> Iterator[str]:
+    if made.baselines:
+        engines = ", ".join(trial.params.engine for trial in made.baselines)
+        yield f"First the baseline: the defaults of {escape(engines)}."
+    else:
+        yield "No baseline runs first."
+    if made.valid == 0:
+        yield "[red]No combination is valid[/]: loosen what excludes them."
+        return
+    if made.valid is None:
+        choice = "proposes; these come first as long as it knows no result"
+    else:
+        choice = "takes them in this order" if made.sampler == "grid" else "chooses among these"
+    total = "all of them" if made.budget is None else f"{count(made.budget, 'trial')} in all"
+    yield f"Then sampler {made.sampler} {choice}; the budget allows {total}."
+
+
+def _rows(made: Plan) -> Iterator[tuple[str, PlannedTrial]]:
+    """Marked trials: baselines, then combinations (counted from 1) or proposals."""
+    for trial in made.baselines:
+        yield "baseline", trial
+    others = [trial for trial in made.trials if not trial.baseline]
+    for index, trial in enumerate(others[: _TRIALS - len(made.baselines)], start=1):
+        yield str(index), trial
+
+
+def _left_out(made: Plan, rows: Sequence[tuple[str, PlannedTrial]]) -> int:
+    proposed = sum(not trial.baseline for trial in made.trials)
+    total = proposed if made.valid is None else made.valid
+    return total - sum(not trial.baseline for _, trial in rows)
+
+
+def _table(rows: Sequence[tuple[str, PlannedTrial]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("engine", no_wrap=True)
+    table.add_column("GPUs", justify="right", no_wrap=True)
+    table.add_column("parameters")
+    for mark, trial in rows:
+        values = escape(words.parameters(trial.params.values))
+        table.add_row(mark, trial.params.engine, str(trial.plan.gpus), values)
+    return table
+
+
+def _print_commands(console: Console, rows: Sequence[tuple[str, PlannedTrial]]) -> None:
+    simulated = any(trial.plan.simulated for _, trial in rows)
+    console.print("\nCommands; servetune fills in {host} and {port}.")
+    if simulated:
+        console.print(
+            "[yellow]Simulated trials[/] start a simulator that stands in for the command shown; "
+            "--json has its own command too."
+        )
+    for mark, trial in rows:
+        console.print(f"[dim]{mark:>8}[/]  {escape(_command(trial))}")
+
+
+def _command(trial: PlannedTrial) -> str:
+    """The command in one line, its variables first, placeholders as they are."""
+    plan = trial.plan
+    argv = plan.deploy if plan.simulated else plan.process.argv
+    variables = [f"{name}={shlex.quote(value)}" for name, value in plan.process.env.items()]
+    parts = [part if part in (HOST, PORT) else shlex.quote(part) for part in argv]
+    return " ".join([*variables, *parts])
