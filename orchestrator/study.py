@@ -19,10 +19,10 @@ from orchestrator.metrics_observer import MetricsObserver
 from orchestrator.observer import Observer, RunInfo
 from orchestrator.planning import baselines
 from orchestrator.recorder import Recorder, outcome_of_record
-from orchestrator.standing import Standing, fold
 from orchestrator.scheduler import Scheduler
 from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
+from orchestrator.standing import Standing, fold
 from orchestrator.wiring import Study, wire
 from runtimes.errors import RunFolderError, UserError
 from runtimes.version import __version__
