@@ -47,7 +47,7 @@ def free_ports(count: int) -> list[int]:
 def ray_head(*, gpus: int, **extra: str) -> Iterator[Head]:
     """Start a head with `gpus` pretended GPUs; leaving the block ends everything it started."""
     with studies.ray_folder() as folder:
-        gcs, dashboard, client = free_ports(3)
+        gcs, dashboard, client, agent, agent_grpc = free_ports(5)
         env = studies.environment(
             HOME=str(folder),
             PATH=f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",
@@ -60,6 +60,11 @@ def ray_head(*, gpus: int, **extra: str) -> Iterator[Head]:
             *(f"--port={gcs}", f"--dashboard-port={dashboard}"),
             *(f"--ray-client-server-port={client}", f"--temp-dir={folder / 'r'}"),
             *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"),
+            # Fixed by default, so that another Ray of this machine would have them already.
+            *(
+                f"--dashboard-agent-listen-port={agent}",
+                f"--dashboard-agent-grpc-port={agent_grpc}",
+            ),
         ]
         with (folder / "head.log").open("w") as log:
             process = subprocess.Popen(
