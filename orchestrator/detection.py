@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runtimes.engines.base import ENGINES
 from runtimes.errors import MissingToolError
 from runtimes.hardware import ACCELERATORS, Accelerator
-from runtimes.telemetry.gpus import Gpu, list_gpus
+from runtimes.telemetry.gpus import Gpu, usable_gpus
 
 _PROBE = (
     "import importlib.metadata as m, json; "
@@ -60,7 +60,7 @@ def find_free_gpus() -> list[Gpu]:
     Raises:
         MissingToolError: there is none.
     """
-    gpus = list_gpus()
+    gpus = usable_gpus(os.environ)
     free = [gpu for gpu in gpus if gpu.is_free]
     if free:
         return free

@@ -22,7 +22,7 @@ from orchestrator.messages import (
 )
 from orchestrator.observer import Observer, Status
 from orchestrator.placement import Bundle
-from orchestrator.recorder import Recorder
+from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.scheduler import (
     Action,
     Answered,
@@ -42,7 +42,7 @@ from orchestrator.scheduler import (
 )
 from orchestrator.wiring import Study
 from search.samplers.base import Sampler
-from search.trial import Cancelled, Outcome, Params
+from search.trial import Cancelled, Params
 from tracking.events import (
     BundleLost,
     BundleTaken,
@@ -147,7 +147,7 @@ class Driver:
 
     def _take(self, message: Message | None) -> str:
         """Handle one message and everything that follows from it; the reason once it is over."""
-        for event in self._events_of(message):
+        for event in self._events_of(message) or [Tick()]:
             for action in self._scheduler.handle(event, self._now_s()):
                 if isinstance(action, End):
                     self._tell_status()
@@ -170,10 +170,10 @@ class Driver:
             case LostBundle(bundle_id, reason):
                 self._journal.append(BundleLost(bundle_id, reason))
                 self._count_capacity()
-                self._bundles.pop(bundle_id, None)
-                self._study.bundles = list(self._bundles.values())
                 return [BundleGone(bundle_id, reason)]
             case FromTrial(number, attempt, event):
+                if not self._scheduler.runs(number, attempt):
+                    return []  # of an attempt that was given up with its bundle
                 return self._trial_event(number, attempt, event)
             case Stop(reason):
                 self.interrupted = True
@@ -186,6 +186,7 @@ class Driver:
     def _bundle_found(self, bundle: Bundle) -> Event:
         self._count_capacity()
         self._bundles[bundle.id] = bundle
+        # What a lost bundle could hold stays admissible: it may be there again on resume.
         self._study.bundles = list(self._bundles.values())
         self._recorder.bundle_found(bundle.id, bundle.gpu_model)
         self._journal.append(
@@ -284,17 +285,16 @@ class Driver:
         )
         if not action.retry:
             self.adopt(record)
-            self._tell_sampler(trial, outcome, record)
+            self._tell_sampler(trial, record)
         for observer in self._observers:
             observer.finished(record, action.retry)
 
-    def _tell_sampler(self, trial: Waiting, outcome: Outcome, record: TrialRecord) -> None:
+    def _tell_sampler(self, trial: Waiting, record: TrialRecord) -> None:
         if trial.number in self._recorder.baselines:
             # The engine's defaults are no point of the space: what was left out has no value.
             return
-        if record.doubts:
-            outcome = Cancelled(f"not comparable: {', '.join(sorted(record.doubts))}")
-        self._watch(self._asking.submit(self._sampler.tell, trial.number, trial.params, outcome))
+        told = told_outcome(record)
+        self._watch(self._asking.submit(self._sampler.tell, trial.number, trial.params, told))
 
     def _watch(self, future: Future[None]) -> None:
         def report(done: Future[None]) -> None:

@@ -11,7 +11,9 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
+from orchestrator.engine_log import read_ends
 from orchestrator.messages import TrialOrder
 from runtimes.classify import classify
 from runtimes.engines.base import Engine, EngineReport, create_engine
@@ -52,7 +54,7 @@ class EngineSession:
         allocation = order.allocation
         env = engine_environment(
             os.environ,
-            extra=_with_package_path(order.plan.process.env, order.plan.process.argv),
+            extra=_extra_environment(order),
             secrets=order.secrets,
             visible_devices=allocation.gpu_ids if allocation.visible else None,
         )
@@ -115,11 +117,10 @@ class EngineSession:
             ) from None
         await self._read_report()
 
-    def failure(self, phase: str) -> Failure:
+    def failure(self, phase: Literal["start", "serve"]) -> Failure:
         """Why the engine's process ended, from its log."""
-        log = self._log.read_text(errors="replace") if self._log.exists() else ""
         code = self._process.exit_code
-        return classify(log, exit_code=code, phase="start" if phase == "start" else "serve")
+        return classify(read_ends(self._log), exit_code=code, phase=phase)
 
     async def scrape(self) -> dict[str, tuple[str, float]]:
         """Canonical metric → (engine's name, value), now; empty when the engine does not answer."""
@@ -151,13 +152,13 @@ class EngineSession:
                 name: value for name, (_, value) in found.items() if name.endswith("_total")
             }
             busy = found.get("requests_running", ("", 0.0))[1]
-            settled = not busy and counters == before
+            settled = bool(counters) and not busy and counters == before
             if settled or time.monotonic() > deadline:
                 return counters
             before = counters
             await asyncio.sleep(_POLL_S)
 
-    def _check_alive(self, phase: str) -> None:
+    def _check_alive(self, phase: Literal["start", "serve"]) -> None:
         if self._process.exit_code is not None:
             raise EngineError(self.failure(phase))
 
@@ -217,7 +218,7 @@ class EngineSession:
         except (HttpError, TimeoutError):
             return
         self.report = self.engine.describe(
-            log=self._log.read_text(errors="replace"),
+            log=read_ends(self._log),
             metrics_text=metrics.body.decode(errors="replace"),
             version_json=version.body.decode(errors="replace") if version.status == 200 else "",
         )
@@ -230,12 +231,13 @@ def _api_key(engine: Engine, order: TrialOrder) -> str | None:
     return order.secrets.get(name) or order.plan.process.env.get(name)
 
 
-def _with_package_path(env: Mapping[str, str], argv: tuple[str, ...]) -> dict[str, str]:
-    """`env`, plus where our own packages are for a process that is one of our modules.
-
-    Ray workers and checkouts have them on `sys.path` without an installed distribution.
-    """
-    extended = dict(env)
-    if argv[0] == PYTHON:
-        extended.setdefault("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
-    return extended
+def _extra_environment(order: TrialOrder) -> dict[str, str]:
+    """The plan's variables, and what makes paths and device numbers mean the same everywhere."""
+    extra = dict(order.plan.process.env)
+    if order.plan.process.argv[0] == PYTHON:
+        # Ray workers and checkouts have our packages on sys.path, not always installed.
+        extra.setdefault("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
+    if order.allocation.visible:
+        # CUDA numbers devices by speed unless told to number them as nvidia-smi and Ray do.
+        extra.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return extra

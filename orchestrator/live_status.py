@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtimes.plan import Allocation
 from tracking.live import LiveFigures
 from tracking.records import TrialRecord
 
+_logger = logging.getLogger(__name__)
 _PERIOD_S = 1.0
 
 
@@ -70,9 +72,17 @@ class LiveStatusFile(Observer):
             "counts": dict(status.counts),
             "running": {str(number): dict(facts) for number, facts in self._running.items()},
         }
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(self._path)
+        write_aside(self._path, json.dumps(document))
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Replace a file that only informs; one that cannot be written must not end a study."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        _logger.warning("%s: cannot be written: %s", path, error)
 
 
 def read_live_status(path: Path) -> dict[str, Json]:

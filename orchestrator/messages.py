@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
 from orchestrator.placement import Bundle
-from runtimes.failure import Failure
+from runtimes.failure import Failure, FailureKind
 from runtimes.load.arrivals import Load
 from runtimes.measurement import Measurement
 from runtimes.plan import Allocation, DeploymentPlan
+from runtimes.secrets import secret_values
 from runtimes.slo import Slo
 from runtimes.workloads.base import Workload
 from tracking.live import LiveFigures
@@ -70,6 +74,13 @@ class TrialOrder:
     timeouts: Timeouts
     sample_hz: float
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def secrets_of(order: TrialOrder) -> list[str]:
+    """Everything to mask in what an attempt leaves: its secrets, and those of this process,
+    whose environment engines inherit.
+    """
+    return [*order.secrets.values(), *secret_values(os.environ)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,14 @@ class FoundBundle:
     """A bundle can be used."""
 
     bundle: Bundle
+
+
+def undelivered(error: BaseException, words: str) -> AttemptDone:
+    """The end of an attempt that could not begin, or could not tell its own end."""
+    now_unix_s = time.time()
+    text = "".join(traceback.format_exception(error))
+    failure = Failure(FailureKind.INTERNAL, words, "report it with the log", None, text)
+    return AttemptDone(Broken(failure), Facts(now_unix_s, now_unix_s), b"", "")
 
 
 ClusterEvent: TypeAlias = FromTrial | LostBundle | FoundBundle

@@ -76,7 +76,8 @@ class Recorder:
         `held_s` is how long it held its devices.
         """
         if done is not None:
-            self._writer.samples(trial.number, trial.attempt, done.samples)
+            if done.samples:
+                self._writer.samples(trial.number, trial.attempt, done.samples)
             self._writer.log(trial.number, trial.attempt, done.log)
         record = self._row(trial, plan, allocation, outcome, done, held_s)
         self._writer.trial(record)
@@ -139,8 +140,13 @@ class Recorder:
         )
 
 
-def outcome_of_record(record: TrialRecord) -> Outcome:
-    """The outcome a stored row stands for, as the search is told it on resume."""
+def told_outcome(record: TrialRecord) -> Outcome:
+    """What the sampler is told of a stored row, as it ends and again on every resume.
+
+    A measurement that is not comparable teaches nothing.
+    """
+    if record.doubts:
+        return Cancelled(f"not comparable: {', '.join(sorted(record.doubts))}")
     if record.state is TrialState.COMPLETED:
         verdicts = record.measurement.slo if record.measurement is not None else ()
         return Completed(

@@ -7,143 +7,50 @@ that the scheduler is tested as plain code and simulated on any number of device
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
 
-from orchestrator.placement import Bundle, Inventory, capacity_reason
+from orchestrator.decisions import (
+    Action,
+    Answered,
+    Ask,
+    AttemptEnded,
+    BundleGone,
+    BundleReady,
+    Cancel,
+    End,
+    Event,
+    Launch,
+    Limits,
+    Record,
+    Restored,
+    StopAsked,
+    Tick,
+    Waiting,
+)
+from orchestrator.placement import Inventory, capacity_reason
 from runtimes.failure import Failure, FailureKind
 from runtimes.plan import Allocation
-from search.trial import Cancelled, Failed, Infeasible, Outcome, Params
+from search.trial import Cancelled, Failed, Infeasible, Outcome
 
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A proposed trial that has no devices yet."""
-
-    number: int
-    params: Params
-    gpus: int
-    attempt: int = 0
-
-
-# Events: what happened.
-
-
-@dataclass(frozen=True, slots=True)
-class BundleReady:
-    """A bundle of devices can be used from now on."""
-
-    bundle: Bundle
-
-
-@dataclass(frozen=True, slots=True)
-class BundleGone:
-    """A bundle is lost, with the trials on it."""
-
-    bundle_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The sampler's answer to `Ask(number)`; `trial` is None when nothing new is left."""
-
-    number: int
-    trial: Waiting | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """An attempt ended and its devices are verified free."""
-
-    number: int
-    attempt: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    """Somebody wants the study to end: running attempts are cancelled."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-Event: TypeAlias = BundleReady | BundleGone | Answered | AttemptEnded | StopAsked | Tick
-
-# Actions: what to do about it.
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask the sampler for trial `number`."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start an attempt on these devices."""
-
-    trial: Waiting
-    allocation: Allocation
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Stop a running attempt; its end comes back as an event."""
-
-    number: int
-    attempt: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Write an attempt's outcome; `retry` when another attempt of the trial follows.
-
-    `allocation` is None for a trial that never got devices; `held_s` is how long it held them.
-    """
-
-    trial: Waiting
-    allocation: Allocation | None
-    outcome: Outcome
-    retry: bool = False
-    held_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Nothing runs and nothing will."""
-
-    reason: str
-
-
-Action: TypeAlias = Ask | Launch | Cancel | Record | End
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a study ends, and how trials wait.
-
-    Attributes:
-        trials: trials in all, baselines included; None for as many as the sampler has.
-        gpu_seconds, wall_clock_s: budget after which nothing new starts; running trials finish.
-        retries: further attempts after a failure that another attempt may not have.
-        overtakes: launches that may pass a waiting trial before a bundle is kept for it.
-        lookahead: proposals that may wait while devices are free and none of them fits.
-    """
-
-    trials: int | None = None
-    gpu_seconds: float | None = None
-    wall_clock_s: float | None = None
-    retries: int = 1
-    overtakes: int = 4
-    lookahead: int = 8
+__all__ = [
+    "Action",
+    "Answered",
+    "Ask",
+    "AttemptEnded",
+    "BundleGone",
+    "BundleReady",
+    "Cancel",
+    "End",
+    "Event",
+    "Launch",
+    "Limits",
+    "Record",
+    "Restored",
+    "Scheduler",
+    "StopAsked",
+    "Tick",
+    "Waiting",
+]
 
 
 @dataclass(slots=True)
@@ -158,17 +65,6 @@ class _Running:
 class _Queued:
     trial: Waiting
     overtaken: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a resumed study starts from: trials to run again, and what was spent before."""
-
-    waiting: tuple[Waiting, ...] = ()
-    next_number: int = 0
-    exhausted: bool = False
-    gpu_seconds: float = 0.0
-    elapsed_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -191,7 +87,7 @@ class Scheduler:
     def __post_init__(self) -> None:
         self._queue = [_Queued(trial) for trial in self.restored.waiting]
         self._next = self.restored.next_number
-        self._exhausted = self.restored.exhausted
+        self._largest_seen = self.restored.largest_bundle
         self._gpu_seconds = self.restored.gpu_seconds
 
     @property
@@ -211,6 +107,11 @@ class Scheduler:
         """Devices the running attempt of trial `number` holds; None when it does not run."""
         running = self._running.get(number)
         return running.allocation if running is not None else None
+
+    def runs(self, number: int, attempt: int) -> bool:
+        """Whether this very attempt holds devices now."""
+        running = self._running.get(number)
+        return running is not None and running.trial.attempt == attempt
 
     @property
     def stopping(self) -> str:
@@ -265,12 +166,12 @@ class Scheduler:
         retry = (
             isinstance(outcome, Failed)
             and outcome.failure.kind.retryable
-            and attempt < self.limits.retries
+            and running.trial.failures < self.limits.retries
             and not self._stop
         )
         if retry:
             trial = running.trial
-            again = Waiting(trial.number, trial.params, trial.gpus, attempt + 1)
+            again = replace(trial, attempt=attempt + 1, failures=trial.failures + 1)
             self._queue.insert(0, _Queued(again))
         return [Record(running.trial, running.allocation, outcome, retry, held_s)]
 

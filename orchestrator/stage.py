@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orchestrator.engine_session import EngineSession
-from orchestrator.messages import Phase, StageDone, TrialOrder
+from orchestrator.messages import Phase, StageDone, TrialOrder, secrets_of
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.arrivals import ConcurrencyLoad, Load
 from runtimes.load.generator import run_load
 from runtimes.load.result import LoadProgress, LoadResult, LoadStalled, LoadStopped
-from runtimes.measurement import Measurement
+from runtimes.measurement import Measurement, RequestRecord
+from runtimes.secrets import mask
 from runtimes.statistics import summarise
 from tracking.live import LiveFigures
 from tracking.parquet.write import encode_requests
@@ -179,13 +180,20 @@ def _stage_done(
         number=order.number,
         attempt=order.attempt,
         stage=index,
-        records=result.records,
+        records=[_masked(record, order) for record in result.records],
     )
     latencies = tuple(
         (record.ttft_ms, record.tpot_ms, record.e2e_ms, record.error is None)
         for record in result.records
     )
     return StageDone(record, requests, latencies)
+
+
+def _masked(record: RequestRecord, order: TrialOrder) -> RequestRecord:
+    """A server may echo what it was told; no secret of it reaches the record."""
+    if record.error is None:
+        return record
+    return replace(record, error=mask(record.error, secrets_of(order)))
 
 
 async def _keep_sampling(

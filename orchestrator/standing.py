@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.scheduler import Restored, Waiting
+from orchestrator.scheduler import Limits, Restored, Waiting
 from orchestrator.wiring import Study
 from search.trial import Params, TrialState
-from tracking.events import Event, Finished, Proposed, RunStarted, SpaceExhausted
+from tracking.events import BundleTaken, Event, Launched, Proposed, RunStarted
 from tracking.records import TrialRecord
+
+_RETRIES = Limits().retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,84 +20,109 @@ class Standing:
     """What is known of a run.
 
     Attributes:
+        run: its id; empty before anything happened.
         proposed: every trial the sampler named, in the order of its answers.
         finished: number → its last attempt's row, for trials that need not run again.
-        exhausted: the sampler had nothing left.
         attempts: number → attempt the next launch has.
-        gpu_seconds, elapsed_s: spent so far.
+        failures: number → attempts that failed in a way worth another one.
+        gpu_seconds, elapsed_s: spent so far, by killed attempts too.
+        largest_bundle: GPUs of the largest bundle the run ever had.
     """
 
+    run: str = ""
     proposed: tuple[Proposed, ...] = ()
     finished: dict[int, TrialRecord] = field(default_factory=dict)
-    exhausted: bool = False
     attempts: dict[int, int] = field(default_factory=dict)
+    failures: dict[int, int] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     elapsed_s: float = 0.0
+    largest_bundle: int = 0
 
     def restored(self, study: Study) -> Restored:
         """Where the scheduler goes on: unfinished trials wait again, under their own numbers."""
         waiting = []
         for proposal in self.proposed:
-            if proposal.number not in self.finished:
+            number = proposal.number
+            if number not in self.finished:
                 params = Params(proposal.engine, proposal.values)
                 gpus = study.admission.plan(params).gpus
-                attempt = self.attempts.get(proposal.number, 0)
-                waiting.append(Waiting(proposal.number, params, gpus, attempt))
+                attempt, failures = self.attempts.get(number, 0), self.failures.get(number, 0)
+                waiting.append(Waiting(number, params, gpus, attempt, failures))
         return Restored(
             waiting=tuple(waiting),
             next_number=max((proposal.number for proposal in self.proposed), default=-1) + 1,
-            exhausted=self.exhausted,
             gpu_seconds=self.gpu_seconds,
             elapsed_s=self.elapsed_s,
+            largest_bundle=self.largest_bundle,
         )
 
 
-def fold(journal: Sequence[tuple[float, Event]], trials: Iterable[TrialRecord]) -> Standing:
+def fold(
+    journal: Sequence[tuple[float, Event]],
+    trials: Iterable[TrialRecord],
+    *,
+    retries: int = _RETRIES,
+) -> Standing:
     """Where the run stands.
 
     A trial is finished when its row is on disk, whether or not the journal got to say so. One
-    that was cancelled is not, nor one whose failure the journal says was to be retried: they run
-    again, as a further attempt.
+    that was cancelled is not, nor one with no more than `retries` failures that another attempt
+    may not have: they run again, as a further attempt.
     """
-    proposed: dict[int, Proposed] = {}
-    retried: set[tuple[int, int]] = set()
-    exhausted = False
-    for _, event in journal:
-        if isinstance(event, Proposed):
-            proposed[event.number] = event
-        elif isinstance(event, Finished) and event.retry:
-            retried.add((event.number, event.attempt))
-        elif isinstance(event, SpaceExhausted):
-            exhausted = True
+    rows = sorted(trials, key=lambda record: (record.number, record.attempt))
     finished: dict[int, TrialRecord] = {}
-    attempts: dict[int, int] = {}
-    gpu_seconds = 0.0
-    for record in sorted(trials, key=lambda record: (record.number, record.attempt)):
-        gpu_seconds += record.gpu_seconds
-        attempts[record.number] = record.attempt + 1
-        finished.pop(record.number, None)
-        again = record.state is TrialState.CANCELLED
-        if not again and (record.number, record.attempt) not in retried:
-            finished[record.number] = record
+    failures: Counter[int] = Counter()
+    for row in rows:
+        retryable = row.state is TrialState.FAILED and row.failure and row.failure.kind.retryable
+        failures[row.number] += bool(retryable)
+        finished.pop(row.number, None)
+        again = row.state is TrialState.CANCELLED or (retryable and failures[row.number] <= retries)
+        if not again:
+            finished[row.number] = row
+    events = [event for _, event in journal]
+    known = {(row.number, row.attempt) for row in rows}
+    bundles = [len(event.gpu_ids) for event in events if isinstance(event, BundleTaken)]
     return Standing(
-        proposed=tuple(proposed.values()),
+        run=next((event.run for event in events if isinstance(event, RunStarted)), ""),
+        proposed=tuple(
+            {event.number: event for event in events if isinstance(event, Proposed)}.values()
+        ),
         finished=finished,
-        exhausted=exhausted,
-        attempts=attempts,
-        gpu_seconds=gpu_seconds,
-        elapsed_s=_elapsed_s(journal),
+        attempts=_next_attempts(events, rows),
+        failures=dict(failures),
+        gpu_seconds=sum(row.gpu_seconds for row in rows) + _killed_gpu_seconds(journal, known),
+        elapsed_s=sum(end - start for start, end in _drivers(journal)),
+        largest_bundle=max(bundles, default=0),
     )
 
 
-def _elapsed_s(journal: Sequence[tuple[float, Event]]) -> float:
-    """Wall clock of all drivers of the run: from each start to the last event before the next."""
+def _next_attempts(events: Iterable[Event], rows: Iterable[TrialRecord]) -> dict[int, int]:
+    """One past the last attempt, one that was killed included: its files must not be mistaken."""
+    following: dict[int, int] = {}
+    begun = [(event.number, event.attempt) for event in events if isinstance(event, Launched)]
+    for number, attempt in [*begun, *((row.number, row.attempt) for row in rows)]:
+        following[number] = max(following.get(number, 0), attempt + 1)
+    return following
+
+
+def _killed_gpu_seconds(
+    journal: Sequence[tuple[float, Event]], known: set[tuple[int, int]]
+) -> float:
+    """Device time of attempts without a row: from launch to the last word of their driver."""
+    ends = _drivers(journal)
     total = 0.0
-    began: float | None = None
-    last = 0.0
     for at_s, event in journal:
-        if isinstance(event, RunStarted):
-            if began is not None:
-                total += last - began
-            began = at_s
-        last = at_s
-    return total + (last - began if began is not None else 0.0)
+        if isinstance(event, Launched) and (event.number, event.attempt) not in known:
+            end_s = min((end for _, end in ends if end >= at_s), default=at_s)
+            total += len(event.gpu_ids) * (end_s - at_s)
+    return total
+
+
+def _drivers(journal: Sequence[tuple[float, Event]]) -> list[tuple[float, float]]:
+    """First and last event of every driver of the run."""
+    spans: list[tuple[float, float]] = []
+    for at_s, event in journal:
+        if isinstance(event, RunStarted) or not spans:
+            spans.append((at_s, at_s))
+        spans[-1] = (spans[-1][0], at_s)
+    return spans

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import queue
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.cluster.base import Cluster, create_cluster
 from orchestrator.driver import Driver, Inbox
-from orchestrator.live_status import LiveStatusFile
+from orchestrator.live_status import LiveStatusFile, write_aside
 from orchestrator.load_run import load_run
 from orchestrator.metrics_observer import MetricsObserver
 from orchestrator.observer import Observer, RunInfo
 from orchestrator.planning import baselines
-from orchestrator.recorder import Recorder, outcome_of_record
+from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.scheduler import Scheduler
 from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
@@ -42,6 +43,10 @@ from tracking.run_data import RunData
 
 _COUNTABLE = 20_000
 """Finite spaces up to this size are counted as a run begins, for its report."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES)
+"""The folder's file system cannot take more; nothing that servetune itself can mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def run(
     layout = RunLayout(parent / run_id)
     _check_secrets(study)
     _make_folder(layout, experiment)
-    return _StudyRun(study, run_id, layout, observers).execute(Standing(), resumed=False)
+    return _StudyRun(study, layout, observers).execute(resumed=False)
 
 
 def resume(folder: str | Path, *, observers: Sequence[Observer] = ()) -> RunResult:
@@ -107,62 +112,72 @@ def resume(folder: str | Path, *, observers: Sequence[Observer] = ()) -> RunResu
         raise RunFolderError(f"{layout.root}: is no run folder (experiment.yaml is absent)")
     study = wire(Experiment.load(layout.experiment))
     _check_secrets(study)
-    run_id = layout.root.resolve().name
-    standing = fold(read_journal(layout.journal_dir), read_trials(layout))
-    return _StudyRun(study, run_id, layout, observers).execute(standing, resumed=True)
+    return _StudyRun(study, layout, observers).execute(resumed=True)
 
 
 class _StudyRun:
     """One driver's time with a run: resources opened in order, closed in reverse."""
 
-    def __init__(
-        self, study: Study, run_id: str, layout: RunLayout, observers: Sequence[Observer]
-    ) -> None:
+    def __init__(self, study: Study, layout: RunLayout, observers: Sequence[Observer]) -> None:
         self._study = study
-        self._run = run_id
         self._layout = layout
+        self._run = layout.root.resolve().name
         self._observers = list(observers)
         self._inbox: Inbox = queue.SimpleQueue()
 
-    def execute(self, standing: Standing, *, resumed: bool) -> RunResult:
-        with contextlib.ExitStack() as stack:
-            signals = stack.enter_context(Signals(self._inbox))
-            stack.enter_context(RunLock(self._layout.lock))
-            journal = stack.enter_context(Journal(self._layout.journal_dir, clock=time.time))
-            journal.append(RunStarted(self._run, __version__, resumed))
-            url = self._serve_metrics(stack)
-            cluster = create_cluster(self._study.cluster_settings(), self._inbox.put)
-            stack.callback(cluster.close)
-            cluster.start()
-            signals.install()  # once more: Ray brings handlers of its own as it starts
-            driver = self._driver(cluster, journal, standing)
-            self._announce(url, standing)
-            reason = driver.loop()
-            journal.append(RunEnded(reason))
-            counts, stopped = dict(driver.counts), driver.interrupted
-        for observer in self._observers:
-            observer.ended(reason)
-        data = load_run(self._layout)
-        write_report(data, self._layout.report)
+    def execute(self, *, resumed: bool) -> RunResult:
+        """Run to the end and write the report.
+
+        Raises:
+            RunFolderError: the folder is in use, or cannot be written any more.
+        """
+        try:
+            with contextlib.ExitStack() as stack:
+                driver, reason = self._drive(stack, resumed=resumed)
+            for observer in self._observers:
+                observer.ended(reason)
+            data = load_run(self._layout)
+            write_report(data, self._layout.report)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise RunFolderError(
+                f"{self._layout.root}: cannot be written: {error.strerror}; make room, then "
+                f"`servetune resume {self._layout.root}`. What was finished is on disk"
+            ) from error
+        counts, stopped = dict(driver.counts), driver.interrupted
         return RunResult(self._run, self._layout.root, data.best(), counts, reason, stopped, data)
+
+    def _drive(self, stack: contextlib.ExitStack, *, resumed: bool) -> tuple[Driver, str]:
+        """Open everything on `stack` and work until the scheduler says it is over."""
+        signals = stack.enter_context(Signals(self._inbox))
+        stack.enter_context(RunLock(self._layout.lock))
+        # Under the lock: another driver may have been at work until this moment.
+        standing = fold(read_journal(self._layout.journal_dir), read_trials(self._layout))
+        self._run = standing.run or self._run
+        journal = stack.enter_context(Journal(self._layout.journal_dir, clock=time.time))
+        journal.append(RunStarted(self._run, __version__, resumed))
+        url = self._serve_metrics(stack)
+        cluster = create_cluster(self._study.cluster_settings(), self._inbox.put)
+        stack.callback(cluster.close)
+        cluster.start()
+        signals.install()  # once more: Ray brings handlers of its own as it starts
+        driver = self._driver(cluster, journal, standing)
+        self._announce(url, standing)
+        reason = driver.loop()
+        journal.append(RunEnded(reason))
+        return driver, reason
 
     def _driver(self, cluster: Cluster, journal: Journal, standing: Standing) -> Driver:
         sampler = self._study.sampler()
         recorder = Recorder(self._study, self._run, self._layout, journal)
         recorder.versions = collect()
-        proposed = standing.proposed
-        if not proposed:
+        if not standing.proposed:
             self._count_space(journal)
-            proposed = self._propose_baselines(journal)
-        standing = Standing(
-            proposed,
-            standing.finished,
-            standing.exhausted,
-            standing.attempts,
-            standing.gpu_seconds,
-            standing.elapsed_s,
-        )
-        recorder.baselines = {proposal.number for proposal in proposed if proposal.baseline}
+        standing = replace(standing, proposed=self._with_baselines(standing.proposed, journal))
+        recorder.baselines = {
+            proposal.number for proposal in standing.proposed if proposal.baseline
+        }
         self._restore(sampler, standing)
         driver = Driver(
             self._study,
@@ -179,16 +194,25 @@ class _StudyRun:
             driver.adopt(record)
         return driver
 
-    def _propose_baselines(self, journal: Journal) -> tuple[Proposed, ...]:
-        """The defaults of each engine come first: what the search gains is gained over them."""
-        proposed: list[Proposed] = []
+    def _with_baselines(
+        self, known: tuple[Proposed, ...], journal: Journal
+    ) -> tuple[Proposed, ...]:
+        """`known`, and the defaults of every engine that are not among them yet.
+
+        They come first: what the search gains is gained over them.
+        """
+        proposed = list(known)
+        if any(not proposal.baseline for proposal in known):
+            return known
+        seen = {proposal.config_id for proposal in known}
         for params in baselines(self._study):
             config_id = self._study.admission.config_id(params)
-            proposal = Proposed(
-                len(proposed), params.engine, params.values, config_id, baseline=True
-            )
-            journal.append(proposal)
-            proposed.append(proposal)
+            if config_id not in seen:
+                proposal = Proposed(
+                    len(proposed), params.engine, params.values, config_id, baseline=True
+                )
+                journal.append(proposal)
+                proposed.append(proposal)
         return tuple(proposed)
 
     def _restore(self, sampler: Sampler, standing: Standing) -> None:
@@ -198,7 +222,7 @@ class _StudyRun:
                 sampler.mark_seen(proposal.config_id)
                 continue
             record = standing.finished.get(proposal.number)
-            outcome = None if record is None else outcome_of_record(record)
+            outcome = None if record is None else told_outcome(record)
             sampler.restore(proposal.number, Params(proposal.engine, proposal.values), outcome)
 
     def _count_space(self, journal: Journal) -> None:
@@ -222,7 +246,7 @@ class _StudyRun:
         )
         url = exporter.serve(spec.metrics.host, spec.metrics.port)
         stack.callback(exporter.close)
-        stack.callback(lambda: self._layout.final_metrics.write_text(exporter.text()))
+        stack.callback(lambda: write_aside(self._layout.final_metrics, exporter.text()))
         self._observers.insert(0, MetricsObserver(exporter))
         self._observers.insert(1, LiveStatusFile(self._layout.live_status, url))
         return url

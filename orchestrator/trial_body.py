@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from orchestrator.engine_log import LOG_BYTES, read_ends
 from orchestrator.engine_session import EngineSession
 from orchestrator.messages import (
     AttemptDone,
@@ -24,18 +24,16 @@ from orchestrator.messages import (
     Stopped,
     TrialEvent,
     TrialOrder,
+    secrets_of,
 )
 from orchestrator.stage import StageFailedError, run_stage
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
-from runtimes.secrets import mask, secret_values
+from runtimes.secrets import mask
 from tracking.parquet.write import encode_samples
 from tracking.records import Sample
 
 Emit: TypeAlias = Callable[[TrialEvent], None]
-
-_LOG_BYTES = 1 << 20
-"""A longer engine log keeps its two ends; the middle is left out, and says so."""
 
 
 class TrialBody:
@@ -50,44 +48,62 @@ class TrialBody:
         self._samples: list[Sample] = []
         self._session: EngineSession | None = None
         self._flags: set[str] = set()
+        self._work: asyncio.Task[Measured | Broken] | None = None
+        self._cancelled = False
+        self._log = ""
+
+    def cancel(self) -> None:
+        """Stop the attempt, begun or not; `run` still ends in good order."""
+        self._cancelled = True
+        if self._work is not None:
+            self._work.cancel()
 
     async def run(self) -> None:
-        """Run the attempt to its end, whatever that is; cancelling the task stops the engine."""
+        """Run the attempt to its end, whatever that is. Stop it with `cancel`."""
         started_unix_s = time.time()
+        result: Measured | Broken | Stopped
+        samples = b""
+        try:
+            result = await self._in_scratch()
+            self._enter(None)
+            samples = await asyncio.to_thread(
+                encode_samples,
+                run=self._order.run,
+                number=self._order.number,
+                attempt=self._order.attempt,
+                samples=self._samples,
+            )
+        except Exception as error:  # noqa: BLE001  # the boundary of a trial: a bug ends one trial
+            result = self._broken(_bug(error))
+        self._emit(AttemptDone(result, self._facts(started_unix_s), samples, self._log))
+
+    async def _in_scratch(self) -> Measured | Broken | Stopped:
+        """The attempt in a folder of its own, of which only the engine's log is kept."""
         scratch = Path(tempfile.mkdtemp(prefix="servetune-"))
         try:
-            result = await self._attempt(scratch)
+            self._work = asyncio.ensure_future(self._attempt(scratch))
+            if self._cancelled:
+                self._work.cancel()
+            return await self._work
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            return Stopped("cancelled")
         finally:
-            log = self._masked(read_ends(scratch / "engine.log", _LOG_BYTES))
+            self._log = self._masked(read_ends(scratch / "engine.log", LOG_BYTES))
             shutil.rmtree(scratch, ignore_errors=True)
-        self._enter(None)
-        samples = await asyncio.to_thread(
-            encode_samples,
-            run=self._order.run,
-            number=self._order.number,
-            attempt=self._order.attempt,
-            samples=self._samples,
-        )
-        self._emit(AttemptDone(result, self._facts(started_unix_s), samples, log))
 
-    async def _attempt(self, scratch: Path) -> Measured | Broken | Stopped:
+    async def _attempt(self, scratch: Path) -> Measured | Broken:
         limit_s = self._order.timeouts.trial_s
         try:
             async with asyncio.timeout(limit_s):
                 return await self._serve_and_measure(scratch)
-        except asyncio.CancelledError:
-            return Stopped("cancelled")
         except EngineError as error:
             return self._broken(error.failure)
         except TimeoutError:
             words = f"the trial took longer than {limit_s:g} s"
             remedy = "raise `timeouts.trial`, or send fewer requests"
             return self._broken(Failure(FailureKind.TRIAL_TIMEOUT, words, remedy))
-        except Exception:  # noqa: BLE001  # the boundary of a trial: a bug here ends one trial, not the study
-            last = traceback.format_exc()
-            words = f"a bug in servetune: {last.strip().splitlines()[-1]}"
-            failure = Failure(FailureKind.INTERNAL, words, "report it with the log", None, last)
-            return self._broken(failure)
 
     async def _serve_and_measure(self, scratch: Path) -> Measured:
         order = self._order
@@ -144,8 +160,7 @@ class TrialBody:
         return Broken(masked)
 
     def _masked(self, text: str) -> str:
-        """`text` without the secrets of the order and of this process, which engines inherit."""
-        return mask(text, [*self._order.secrets.values(), *secret_values(os.environ)])
+        return mask(text, secrets_of(self._order))
 
     def _facts(self, started_unix_s: float) -> Facts:
         session = self._session
@@ -158,7 +173,7 @@ class TrialBody:
             measure_s=self._durations.get(Phase.MEASURING),
             stop_s=self._durations.get(Phase.STOPPING),
             process_ids=session.process_ids if session is not None else (),
-            engine_version=report.version if report is not None else "",
+            engine_version=self._masked(report.version) if report is not None else "",
             engine_config=(
                 {name: self._masked(value) for name, value in report.config.items()}
                 if report is not None
@@ -168,18 +183,7 @@ class TrialBody:
         )
 
 
-def read_ends(path: Path, limit_bytes: int) -> str:
-    """The file's text; of a longer one, its first and last halves of `limit_bytes`."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if size <= limit_bytes:
-                return file.read().decode(errors="replace")
-            head = file.read(limit_bytes // 2)
-            file.seek(-(limit_bytes // 2), 2)
-            tail = file.read()
-    except FileNotFoundError:
-        return ""
-    left_out = size - len(head) - len(tail)
-    gap = f"\n… {left_out} bytes left out …\n"
-    return head.decode(errors="replace") + gap + tail.decode(errors="replace")
+def _bug(error: Exception) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    words = f"a bug in servetune or its machine: {type(error).__name__}: {error}"
+    return Failure(FailureKind.INTERNAL, words, "report it with the log", None, text)

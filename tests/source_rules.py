@@ -44,7 +44,10 @@ BOUNDARIES: Mapping[tuple[str, str], str] = {
     ("orchestrator/cluster/in_process.py", "InProcessCluster._run"): (
         "the boundary of a bundle: it is lost, the study is not"
     ),
-    ("orchestrator/trial_body.py", "TrialBody._attempt"): (
+    ("orchestrator/cluster/local_host.py", "LocalHost._run"): (
+        "unpacks a user's classes, which may raise anything; the attempt ends with it"
+    ),
+    ("orchestrator/trial_body.py", "TrialBody.run"): (
         "the boundary of a trial: a bug ends one trial, not the study"
     ),
     ("runtimes/load/connection.py", "Connection.exchange"): "aborts the socket, raises again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -9,7 +10,7 @@ from typing import Protocol, TypeAlias
 from orchestrator.messages import ClusterEvent, TrialOrder
 from orchestrator.placement import Bundle
 from runtimes.errors import ClusterError
-from runtimes.telemetry.gpus import list_gpus
+from runtimes.telemetry.gpus import usable_gpus
 
 Deliver: TypeAlias = Callable[[ClusterEvent], None]
 """Takes an event from any thread; never blocks."""
@@ -84,7 +85,7 @@ def own_bundle(settings: ClusterSettings, bundle_id: str, node: str) -> Bundle:
         count = min(settings.simulated_gpus, settings.max_gpus or settings.simulated_gpus)
         ids = tuple(str(index) for index in range(count))
         return Bundle(bundle_id, node, ids, settings.accelerator, visible=False)
-    found = list_gpus()
+    found = usable_gpus(os.environ)
     free = [gpu for gpu in found if gpu.is_free][: settings.max_gpus]
     if not free:
         raise ClusterError(_no_gpu(len(found)))

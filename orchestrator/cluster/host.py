@@ -13,17 +13,18 @@ class BundleHost:
     """Runs attempts as tasks. All methods belong to one event loop."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._bodies: dict[tuple[int, int], TrialBody] = {}
+        self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._cancelled: set[tuple[int, int]] = set()
 
     async def run(self, order: TrialOrder) -> AsyncIterator[TrialEvent]:
         """Run one attempt; its events as they come, `AttemptDone` last."""
         key = (order.number, order.attempt)
         events: asyncio.Queue[TrialEvent] = asyncio.Queue()
-        task = asyncio.ensure_future(TrialBody(order, events.put_nowait).run())
-        self._running[key] = task
+        body = self._bodies[key] = TrialBody(order, events.put_nowait)
+        task = self._tasks[key] = asyncio.ensure_future(body.run())
         if key in self._cancelled:
-            task.cancel()
+            body.cancel()
         try:
             while True:
                 event = await _next_event(events, task)
@@ -31,28 +32,23 @@ class BundleHost:
                 if isinstance(event, AttemptDone):
                     return
         finally:
-            await self._end(key, task)
+            body.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self._bodies.pop(key, None)
+            self._tasks.pop(key, None)
 
     def cancel(self, number: int, attempt: int) -> None:
-        """Stop an attempt; one that has not begun yet is stopped as it begins."""
+        """Stop an attempt; one that has not arrived yet is stopped as it begins."""
         key = (number, attempt)
-        if key in self._cancelled:
-            return
         self._cancelled.add(key)
-        if key in self._running:
-            self._running[key].cancel()
+        if key in self._bodies:
+            self._bodies[key].cancel()
 
     async def close(self) -> None:
         """Stop everything and wait until no process is left."""
-        for number, attempt in list(self._running):
-            self.cancel(number, attempt)
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
-
-    async def _end(self, key: tuple[int, int], task: asyncio.Task[None]) -> None:
-        if not task.done():
-            task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        self._running.pop(key, None)
+        for body in self._bodies.values():
+            body.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
 
 async def _next_event(events: asyncio.Queue[TrialEvent], task: asyncio.Task[None]) -> TrialEvent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import platform
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
+from orchestrator.cluster.local_host import Message
 from orchestrator.messages import FoundBundle, FromTrial, LostBundle, TrialOrder
 
 _BUNDLE = "local"
@@ -44,10 +46,11 @@ class LocalCluster:
         self._deliver(FoundBundle(bundle))
 
     def launch(self, order: TrialOrder) -> None:
-        self._send(order)
+        # Packed apart from its address: an order the other side cannot unpack ends one attempt.
+        self._send((order.number, order.attempt, pickle.dumps(order)))
 
     def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
-        self._send((number, attempt))
+        self._send((number, attempt, None))
 
     def close(self) -> None:
         self._closing = True
@@ -59,7 +62,7 @@ class LocalCluster:
         self._connection.close()
         self._connection = None
 
-    def _send(self, message: TrialOrder | tuple[int, int] | None) -> None:
+    def _send(self, message: Message | None) -> None:
         if self._connection is None:
             return
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from typing import TypeAlias
 
 from orchestrator.cluster.host import BundleHost
-from orchestrator.messages import FromTrial, TrialOrder
+from orchestrator.messages import FromTrial, TrialOrder, undelivered
+
+Message: TypeAlias = tuple[int, int, bytes | None]
+"""Trial, attempt, and the packed order to start it; None to cancel it."""
 
 
 class LocalHost:
@@ -32,26 +37,34 @@ class LocalHost:
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             try:
-                message: TrialOrder | tuple[int, int] | None = self._connection.recv()
+                message: Message | None = self._connection.recv()
             except (EOFError, OSError):
                 message = None
             loop.call_soon_threadsafe(self._handle, message)
             if message is None:
                 return
 
-    def _handle(self, message: TrialOrder | tuple[int, int] | None) -> None:
+    def _handle(self, message: Message | None) -> None:
         if message is None:
             self._goodbye.set()
-        elif isinstance(message, TrialOrder):
-            task = asyncio.ensure_future(self._run(message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            self._host.cancel(*message)
+            return
+        number, attempt, packed = message
+        if packed is None:
+            self._host.cancel(number, attempt)
+            return
+        task = asyncio.ensure_future(self._run(number, attempt, packed))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, order: TrialOrder) -> None:
+    async def _run(self, number: int, attempt: int, packed: bytes) -> None:
+        try:
+            order: TrialOrder = pickle.loads(packed)  # from our own driver
+        except Exception as error:  # noqa: BLE001  # whatever a user's class raises as it is unpacked
+            done = undelivered(error, f"the trial's order cannot be read here: {error}")
+            await asyncio.to_thread(self._send, FromTrial(number, attempt, done))
+            return
         async for event in self._host.run(order):
-            await asyncio.to_thread(self._send, FromTrial(order.number, order.attempt, event))
+            await asyncio.to_thread(self._send, FromTrial(number, attempt, event))
 
     def _send(self, event: FromTrial) -> None:
         with self._lock:

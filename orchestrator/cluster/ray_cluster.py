@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator.cluster.base import ClusterSettings, Deliver
-from orchestrator.messages import FoundBundle, FromTrial, LostBundle, TrialOrder
+from orchestrator.messages import (
+    FoundBundle,
+    FromTrial,
+    LostBundle,
+    TrialOrder,
+    undelivered,
+)
+from orchestrator.placement import Bundle
 from runtimes.errors import ClusterError, MissingToolError
 
 try:
@@ -33,6 +43,9 @@ _available: Callable[[], dict[str, dict[str, float]]] = available_resources_per_
 _logger = logging.getLogger(__name__)
 
 _ACTOR_DEADLINE_S = 120.0
+_FREE_DEADLINE_S = 60.0
+_REACH_S = 5.0
+_POLL_S = 0.5
 _MAX_CONCURRENCY = 1000
 """Calls one actor answers at once: every trial it hosts is one, and cancels come beside them."""
 
@@ -51,22 +64,41 @@ class RayCluster:
 
     def start(self) -> None:
         self._connect()
+        described = [
+            (bundle_id, self._described(bundle_id, reference))
+            for bundle_id, reference in self._lease()
+        ]
+        found = [bundle for _, bundle in described if isinstance(bundle, Bundle)]
+        reasons = [reason for _, reason in described if isinstance(reason, str)]
+        if not found:
+            raise ClusterError("; ".join(reasons))
+        for reason in reasons:
+            _logger.warning("a node is left out: %s", reason)
+        for bundle in found:
+            self._deliver(FoundBundle(bundle))
+
+    def _lease(self) -> list[tuple[str, Any]]:
+        """Start an actor on every node with free GPUs, as far as `max_gpus` goes.
+
+        Right after another driver was killed, its devices are on their way back: wait for some.
+        """
+        deadline = time.monotonic() + _FREE_DEADLINE_S
+        while not (nodes := _free_gpus_by_node()):
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    "the Ray cluster has no free GPU (`ray status` shows who holds them); free "
+                    "some, or try servetune with {address: local, simulated_gpus: 8}"
+                )
+            time.sleep(_POLL_S)
         wanted = self._settings.max_gpus
-        taken = 0
         pending = []
-        for node_id, gpus in _free_gpus_by_node():
+        taken = 0
+        for node_id, gpus in nodes:
             count = gpus if wanted is None else min(gpus, wanted - taken)
-            if count < 1:
-                continue
-            taken += count
-            pending.append(self._start_actor(node_id, count))
-        if not pending:
-            raise ClusterError(
-                "the Ray cluster has no free GPU (`ray status` shows who holds them); "
-                "free some, or start one with {address: local, simulated_gpus: 8} to try servetune"
-            )
-        for bundle_id, described in pending:
-            self._deliver(FoundBundle(self._described(bundle_id, described)))
+            if count > 0:
+                taken += count
+                pending.append(self._start_actor(node_id, count))
+        return pending
 
     def launch(self, order: TrialOrder) -> None:
         actor = self._actors[order.allocation.bundle]
@@ -82,24 +114,28 @@ class RayCluster:
             actor.cancel.remote(number, attempt)
 
     def close(self) -> None:
-        if not ray.is_initialized():
-            return
+        if ray.is_initialized():
+            self._give_back()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _give_back(self) -> None:
         self._closing = True
         for actor in self._actors.values():
             try:
                 ray.get(actor.close.remote(), timeout=_ACTOR_DEADLINE_S)
             except ray.exceptions.RayError as error:
-                _logger.warning("a bundle did not close in good order: %s", error)
+                _logger.warning("a bundle did not close in good order: %s", _first(error))
             ray.kill(actor)
         self._actors.clear()
         for thread in self._threads:
             thread.join(timeout=_ACTOR_DEADLINE_S)
         if self._owned:
             ray.shutdown()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _connect(self) -> None:
+        """Join the cluster this process is already in, the one named, or a new one."""
         if ray.is_initialized():
             return
         self._owned = True
@@ -107,14 +143,11 @@ class RayCluster:
         if address == "local":
             self._start_local()
             return
+        _check_reachable(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise ClusterError(
-                f"no Ray cluster answers at {address!r}: {error}. Start one with "
-                "`ray start --head`, name its address under `cluster.address`, or use "
-                "{address: local} for one on this machine"
-            ) from None
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ClusterError(_no_cluster(address, _first(error))) from None
 
     def _start_local(self) -> None:
         # Ray renices workers and reports usage by default; engines inherit the first, and
@@ -146,26 +179,61 @@ class RayCluster:
         self._actors[bundle_id] = actor
         return bundle_id, actor.describe.remote()
 
-    def _described(self, bundle_id: str, described: Any) -> Any:
+    def _described(self, bundle_id: str, described: Any) -> Bundle | str:
+        """The bundle, or why its actor could not start; then it is given up."""
         try:
-            return ray.get(described, timeout=_ACTOR_DEADLINE_S)
+            bundle: Bundle = ray.get(described, timeout=_ACTOR_DEADLINE_S)
         except ray.exceptions.GetTimeoutError:
-            raise ClusterError(
-                f"{bundle_id} did not start within {_ACTOR_DEADLINE_S:g} s; "
-                "look at `ray status` and at the node's raylet log"
-            ) from None
+            reason = f"{bundle_id} did not start within {_ACTOR_DEADLINE_S:g} s"
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"{bundle_id} could not start: {error}") from None
+            reason = f"{bundle_id} could not start: {_first(error)}"
+        else:
+            return bundle
+        ray.kill(self._actors.pop(bundle_id))
+        return f"{reason}; look at `ray status` and the node's raylet log"
 
     def _follow(self, order: TrialOrder, stream: Any) -> None:
         """Carry one attempt's events to the driver until its stream ends."""
         try:
             for reference in stream:
                 self._deliver(FromTrial(order.number, order.attempt, ray.get(reference)))
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError) as error:
             if not self._closing:
-                first = str(error).strip().splitlines()[0]
-                self._deliver(LostBundle(order.allocation.bundle, f"its actor died: {first}"))
+                reason = f"its actor died: {_first(error)}"
+                self._deliver(LostBundle(order.allocation.bundle, reason))
+        except ray.exceptions.RayError as error:
+            words = f"the attempt's end did not arrive: {_first(error)}"
+            done = undelivered(error, words)
+            self._deliver(FromTrial(order.number, order.attempt, done))
+
+
+def _check_reachable(address: str) -> None:
+    """Ray tries for minutes; a port that nobody listens on is told at once.
+
+    Raises:
+        ClusterError: nobody does.
+    """
+    match = re.fullmatch(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)", address)
+    if match is None:
+        return
+    try:
+        socket.create_connection((match["host"], int(match["port"])), _REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(_no_cluster(address, str(error))) from None
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return (
+        f"no Ray cluster answers at cluster.address {address!r}: {reason}. Start one with "
+        "`ray start --head`, name its address (host:port), or write {address: local} for one "
+        "on this machine"
+    )
+
+
+def _first(error: Exception) -> str:
+    """The first line of Ray's message, without its colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _free_gpus_by_node() -> list[tuple[str, int]]:

@@ -67,6 +67,19 @@ def expand_path(value: str) -> str:
     return expanded
 
 
+def absolute_path(value: str) -> str:
+    """`expand_path`, made absolute against the current directory; a bare command stays one.
+
+    Engines run in folders of their own, and a resumed run may start elsewhere. Links are kept: a
+    virtual environment's interpreter is one.
+
+    Raises:
+        ValueError: a variable is not set.
+    """
+    expanded = expand_path(value)
+    return os.path.abspath(expanded) if "/" in expanded else expanded  # noqa: PTH100  # keeps links
+
+
 def _results_folder(value: str) -> str:
     if "://" in value:
         raise RefusedValueError(f"object stores are {NOT_YET}", "name a local folder")
@@ -132,7 +145,7 @@ Amount: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fals
 """A finite number above zero."""
 DurationS: TypeAlias = Annotated[float, BeforeValidator(parse_duration_s)]
 Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
-ExpandedPath: TypeAlias = Annotated[str, AfterValidator(expand_path)]
+ExpandedPath: TypeAlias = Annotated[str, AfterValidator(absolute_path)]
 ResultsFolder: TypeAlias = Annotated[str, AfterValidator(_results_folder)]
 VariableName: TypeAlias = Annotated[str, AfterValidator(variable_name)]
 ArgumentName: TypeAlias = Annotated[str, AfterValidator(_argument_name)]

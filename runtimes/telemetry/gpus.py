@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _QUERY = "index,uuid,name,memory.total,memory.used"
@@ -25,6 +26,15 @@ class Gpu:
     @property
     def is_free(self) -> bool:
         return self.used_bytes < _BUSY_BYTES
+
+
+def usable_gpus(environment: Mapping[str, str]) -> list[Gpu]:
+    """Devices of this node that `CUDA_VISIBLE_DEVICES` of `environment` leaves; all if unset."""
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list_gpus()
+    names = {name.strip() for name in visible.split(",")}
+    return [gpu for gpu in list_gpus() if gpu.index in names or gpu.uuid in names]
 
 
 def list_gpus(command: str = "nvidia-smi") -> list[Gpu]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.cluster.base import Cluster, ClusterSettings, create_cluster
 from orchestrator.messages import (
     AttemptDone,
+    Broken,
     ClusterEvent,
     FoundBundle,
     FromTrial,
@@ -24,9 +26,12 @@ from orchestrator.scheduler import Waiting
 from orchestrator.spec import Experiment
 from orchestrator.wiring import wire
 from runtimes.errors import ClusterError
+from runtimes.failure import FailureKind
 from runtimes.guard import Process
 from runtimes.plan import Allocation
+from runtimes.workloads.base import Workload
 from search.trial import Params
+from tests.contracts.broken_workload import BrokenWorkload, UnpackableWorkload
 from tests.e2e import studies
 
 KINDS = [
@@ -124,6 +129,38 @@ class TestCluster:
         assert isinstance(last.result, Stopped)
         assert not any(process.alive() for process in processes)
 
+    def test_a_cancel_that_comes_with_the_order_is_heard(self, harness: Harness) -> None:
+        for number in range(3):
+            harness.cluster.launch(harness.order(number, "0", requests=10_000))
+            harness.cluster.cancel(harness.bundle.id, number, 0)
+            done = harness.until_done()[number][-1]
+            assert isinstance(done, AttemptDone)
+            assert isinstance(done.result, Stopped)
+
+    @pytest.mark.parametrize(
+        ("workload", "words"),
+        [
+            (BrokenWorkload(), "no prompts today"),
+            (UnpackableWorkload(), "cannot be unpacked here"),
+        ],
+        ids=["raises", "unpackable"],
+    )
+    def test_a_bug_ends_one_attempt_and_nothing_else(
+        self, harness: Harness, workload: Workload, words: str
+    ) -> None:
+        sound = harness.order(0, "0")
+        harness.cluster.launch(replace(sound, number=1, workload=workload))
+        harness.cluster.launch(sound)
+        seen = harness.until_done(2)
+        broken, measured = seen[1][-1], seen[0][-1]
+        assert isinstance(broken, AttemptDone)
+        assert isinstance(broken.result, Broken)
+        assert broken.result.failure.kind is FailureKind.INTERNAL
+        failure = broken.result.failure
+        assert words in failure.message + failure.log_tail
+        assert isinstance(measured, AttemptDone)
+        assert isinstance(measured.result, Measured)
+
     def test_close_ends_what_runs(self, harness: Harness) -> None:
         harness.cluster.launch(harness.order(0, "0", requests=10_000))
         pids: tuple[int, ...] = ()
@@ -142,5 +179,14 @@ def test_a_machine_without_gpus_says_what_to_do(kind: str, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "/nonexistent")
     cluster = create_cluster(ClusterSettings(kind), lambda event: None)
     with pytest.raises(ClusterError, match="simulated_gpus"):
+        cluster.start()
+    cluster.close()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
+def test_an_address_nobody_answers_at_is_told_at_once(address: str) -> None:
+    cluster = create_cluster(ClusterSettings("ray", address), lambda event: None)
+    with pytest.raises(ClusterError, match=r"no Ray cluster answers at cluster\.address"):
         cluster.start()
     cluster.close()

@@ -1,0 +1,150 @@
+"""`servetune tune`: an experiment from a model, a few limits, and what this machine has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.quick import Request, experiment_for
+from orchestrator.spec import Experiment
+from runtimes.errors import SpecError, UserError
+from tests.orchestrator.commands import SYSTEM_PATH, executable, servetune
+
+MODEL = "meta-llama/Llama-3.3-70B-Instruct"
+ROWS = [f"echo '{index}, GPU-{index}, NVIDIA H200, 143771, 4'" for index in range(4)]
+
+
+def test_a_dry_run_writes_a_file_that_loads(tmp_path: Path) -> None:
+    done = servetune(
+        *("tune", MODEL, "--simulate", "H200:8", "--ttft-p99", "500", "--tpot-p99", "40"),
+        *("--dry-run", "--write", "used.yaml"),
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "wrote used.yaml\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["used.yaml"]
+    spec = Experiment.load(tmp_path / "used.yaml").spec
+    assert spec.name == "llama-3.3-70b-instruct"
+    assert spec.model.id == MODEL
+    assert list(spec.engines) == ["simulated"]
+    assert spec.parallel.tp == [1, 2, 4, 8]
+    assert (spec.cluster.simulated_gpus, spec.cluster.accelerator) == (8, "H200")
+    assert spec.slo == {"ttft_ms": {"p99": 500.0}, "tpot_ms": {"p99": 40.0}}
+    assert [objective.name for objective in spec.objectives] == ["goodput_per_gpu"]
+    assert spec.search.baseline
+    assert spec.budget.trials == 20
+
+
+def test_a_dry_run_without_a_file_prints_it(tmp_path: Path) -> None:
+    done = servetune("tune", MODEL, "--simulate", "H200:8", "--dry-run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    data = yaml.safe_load(done.stdout)
+    assert Experiment.from_dict(data).resolved() == data
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_limits_throughput_is_what_counts() -> None:
+    spec = experiment_for(Request(MODEL, simulate="H100:4")).spec
+    assert [objective.name for objective in spec.objectives] == ["output_throughput_per_gpu"]
+    assert spec.slo == {}
+
+
+def test_what_was_asked_for_is_what_is_run() -> None:
+    request = Request(
+        MODEL, input_tokens=64, output_tokens=8, concurrency=4, requests=12, trials=3, seed=9,
+        simulate="A100-80GB:3",
+    )  # fmt: skip
+    resolved = experiment_for(request).resolved()
+    assert resolved["workload"] == {
+        "kind": "synthetic",
+        "input_tokens": 64,
+        "output_tokens": 8,
+        "load": {"kind": "concurrency", "value": 4, "requests": 12},
+    }
+    assert resolved["search"] == {"sampler": "auto", "seed": 9, "baseline": True}
+    assert resolved["budget"] == {"trials": 3}
+    assert resolved["parallel"] == {"tp": [1, 2], "pp": [1], "dp": [1]}
+
+
+# --- what this machine has ----------------------------------------------------------------------
+
+
+def test_the_engine_on_path_and_the_free_gpus(tmp_path: Path) -> None:
+    executable(tmp_path / "bin", "vllm", "exit 0")
+    executable(tmp_path / "bin", "nvidia-smi", "\n".join(ROWS))
+    done = servetune("tune", MODEL, "--dry-run", cwd=tmp_path, path=f"{tmp_path}/bin:{SYSTEM_PATH}")
+    assert (done.returncode, done.stderr) == (0, "")
+    data = yaml.safe_load(done.stdout)
+    assert list(data["engines"]) == ["vllm"]
+    assert "environment" not in data["engines"]["vllm"]
+    assert data["parallel"]["tp"] == [1, 2, 4]
+    assert data["cluster"] == {
+        "kind": "ray", "address": "local", "accelerator": "H200", "max_gpus": 4,
+        "isolation": "gpu",
+    }  # fmt: skip
+
+
+def test_an_engine_without_gpus(tmp_path: Path) -> None:
+    executable(tmp_path / "bin", "vllm", "exit 0")
+    done = servetune("tune", MODEL, cwd=tmp_path, path=f"{tmp_path}/bin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("servetune: no GPU: nvidia-smi is not on PATH or lists none. ")
+
+
+def test_neither_engine_nor_gpus(tmp_path: Path) -> None:
+    done = servetune("tune", MODEL, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("servetune: no engine: none of these commands is on PATH: vllm.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cpu_build_needs_no_gpu(tmp_path: Path) -> None:
+    executable(tmp_path / "bin", "vllm", "exit 0")
+    done = servetune(
+        "tune", "acme/tiny", "--cpu-slots", "2", "--dry-run", cwd=tmp_path, path=f"{tmp_path}/bin"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    data = yaml.safe_load(done.stdout)
+    assert data["cluster"]["simulated_gpus"] == 2
+    assert data["cluster"]["accelerator"] == "cpu"
+    assert data["engines"]["vllm"]["env"] == {"VLLM_CPU_KVCACHE_SPACE": "1"}
+
+
+# --- mistakes, in the words of the command line -------------------------------------------------
+
+
+def test_a_model_folder_is_taken_by_its_path(tmp_path: Path) -> None:
+    config = {
+        "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+        "intermediate_size": 128, "vocab_size": 1000,
+    }  # fmt: skip
+    folder = tmp_path / "My Model!"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    spec = experiment_for(Request(str(folder), simulate="H100:1")).spec
+    assert (spec.model.path, spec.name) == (str(folder), "my-model")
+
+
+@pytest.mark.parametrize("model", ["./absent", "/no/where", "~/nothing-here", "a/b/c"])
+def test_a_folder_that_is_not_there_is_not_taken_for_a_hub_id(model: str) -> None:
+    with pytest.raises(UserError, match="there is no such folder; name one, or a Hub id"):
+        experiment_for(Request(model, simulate="H100:1"))
+
+
+@pytest.mark.parametrize("node", ["H100", "H100:0", "H100:x", ":8", "8:H100"])
+def test_a_simulated_node_is_an_accelerator_and_a_number(node: str) -> None:
+    with pytest.raises(UserError, match="write an accelerator and a number, as H200:8"):
+        experiment_for(Request(MODEL, simulate=node))
+
+
+def test_values_that_make_no_experiment_are_told_by_their_flags() -> None:
+    request = Request(
+        "acme/unknown", ttft_p99_ms=-1, concurrency=0, trials=0, input_tokens=0, simulate="H900:8"
+    )
+    with pytest.raises(SpecError) as caught:
+        experiment_for(request)
+    assert [problem.path for problem in caught.value.problems] == [
+        "--concurrency", "--ttft-p99", "--trials", "--simulate", "--input-tokens", "MODEL",
+    ]  # fmt: skip

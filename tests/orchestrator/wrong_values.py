@@ -1,0 +1,161 @@
+"""Wrong values in experiment files, and exactly what is said about each."""
+
+from __future__ import annotations
+
+from runtimes.errors import Problem
+from search.objectives.base import OBJECTIVES
+from tests.orchestrator.wrong_files import BASE, EXPRESSION, vllm, wrong
+
+_FORMS = (
+    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step} or "
+    "{choice: […]}"
+)
+
+VALUES = [
+    wrong(
+        "unknown-objective",
+        f"{BASE}objectives: [{{maximize: goodputt}}]\n",
+        Problem("objectives[0].maximize", "unknown objective", "'goodputt'",
+                f"did you mean 'goodput'? known here: {', '.join(OBJECTIVES.names())}"),
+    ),
+    wrong(
+        "objective-without-a-direction",
+        f"{BASE}objectives: [goodput, {{maximize: goodput, minimize: goodput}}]\n",
+        Problem("objectives[0]", "names no direction", "'goodput'",
+                "write {maximize: goodput} or {minimize: goodput}"),
+        Problem("objectives[1]", "names no direction, or two",
+                "{'maximize': 'goodput', 'minimize': 'goodput'}",
+                "write {maximize: NAME} or {minimize: NAME}, one of the two"),
+    ),
+    wrong(
+        "constraint-that-cannot-be-read",
+        f"{BASE}constraints: [tp * 2 <=]\n",
+        Problem("constraints[0]",
+                f"`tp * 2 <=` cannot be read at column 1: invalid syntax; {EXPRESSION}",
+                "'tp * 2 <='"),
+    ),
+    wrong(
+        "constraint-that-calls",
+        f"{BASE}constraints: [open('x') == 1]\n",
+        Problem("constraints[0]",
+                f"`open('x')` at column 1 of `open('x') == 1` is not allowed; {EXPRESSION}",
+                "\"open('x') == 1\""),
+    ),
+    wrong(
+        "wrong-types",
+        f"{BASE}budget: {{trials: many, gpu_hours: -1, wall_clock: soon}}\n"
+        "search: {seed: true}\n",
+        Problem("search.seed", "takes a whole number", "True"),
+        Problem("budget.trials", "takes a whole number", "'many'"),
+        Problem("budget.gpu_hours", "must be above 0", "-1"),
+        Problem("budget.wall_clock", "is no duration", "'soon'",
+                "write seconds (90) or 45s, 30m, 6h, 2d"),
+    ),
+    wrong(
+        "endless-numbers",
+        f"{BASE}slo: {{ttft_ms: {{p99: .inf}}}}\nbudget: {{gpu_hours: .nan}}\n",
+        Problem("slo.ttft_ms.p99", "takes a finite number", "inf"),
+        Problem("budget.gpu_hours", "takes a finite number", "nan"),
+    ),
+    wrong(
+        "sections-and-lists",
+        f"{BASE}slo: {{tpot_ms: 40}}\nconstraints: tp <= 8\nbudget: 5\n",
+        Problem("constraints", "takes a list", "'tp <= 8'", "write [a, b]"),
+        Problem("slo.tpot_ms", "takes keys with values", "a number", "write {p99: LIMIT_MS}"),
+        Problem("budget", "takes keys with values", "a number", "write `key: value` below it"),
+    ),
+    wrong(
+        "unknown-latency-and-statistic",
+        f"{BASE}slo: {{ttft: {{p99: 500}}, tpot_ms: {{median: 3}}}}\n",
+        Problem("slo.ttft", "unknown latency", "'ttft'",
+                "did you mean 'ttft_ms'? known here: e2e_ms, itl_ms, tpot_ms, ttft_ms"),
+        Problem("slo.tpot_ms.median", "is no statistic", "'median'",
+                "write mean, p50, p99, p99.9"),
+    ),
+    wrong(
+        "lengths",
+        f"{BASE}workload: {{input_tokens: many, output_tokens: {{mean: 8, sd: 2}}}}\n",
+        Problem("workload.input_tokens",
+                "must be a whole number of tokens or a mapping of mean and stddev", "'many'"),
+        Problem("workload.output_tokens.sd", "unknown; known: mean, stddev, min, max",
+                "{'mean': 8, 'sd': 2}"),
+    ),
+    wrong(
+        "names",
+        f"{BASE.replace('name: n', 'name: a/b')}cluster: {{kind: slurm, accelerator: H900}}\n"
+        "search: {sampler: tpee}\n",
+        Problem("name", "is no name for a run", "'a/b'",
+                "use letters, digits, '.', '_', '-', at most 63, a letter or digit first"),
+        Problem("search.sampler", "unknown sampler", "'tpee'",
+                "did you mean 'tpe'? known here: auto, grid, random, tpe"),
+        Problem("cluster.kind", "unknown kind", "'slurm'", "known here: in_process, local, ray"),
+        Problem("cluster.accelerator", "unknown accelerator", "'H900'",
+                "did you mean 'H200'? known here: A100-40GB, A100-80GB, A10G, B200, H100, H200, "
+                "L4, L40S, MI300X, cpu"),
+    ),
+    wrong(
+        "degrees",
+        f"{BASE}parallel: {{tp: 0, pp: [1, 1], dp: []}}\n",
+        Problem("parallel.tp", "degrees are whole numbers from 1", "0", "write 2 or [1, 2, 4]"),
+        Problem("parallel.pp", "names no degree, or one twice", "[1, 1]", "write 2 or [1, 2, 4]"),
+        Problem("parallel.dp", "names no degree, or one twice", "[]", "write 2 or [1, 2, 4]"),
+    ),
+    wrong(
+        "unset-environment-variable",
+        "name: n\nmodel: {path: $ST_NOT_SET/x}\nengines: {vllm: {}}\nresults: '${ST_NEITHER}'\n",
+        Problem("model.path", "the environment variable ST_NOT_SET is not set", "'$ST_NOT_SET/x'",
+                "export it first, or write the path"),
+        Problem("results", "the environment variable ST_NEITHER is not set", "'${ST_NEITHER}'",
+                "export it first, or write the path"),
+    ),
+]  # fmt: skip
+
+SEARCHED = [
+    wrong(
+        "empty-choice",
+        vllm("search: {max-num-seqs: []}"),
+        Problem("engines.vllm.search.max-num-seqs", "an empty list leaves nothing to try", "[]",
+                "give at least one value"),
+    ),
+    wrong(
+        "bad-ranges",
+        vllm("search: {a: {int: [10, 2]}, b: {int: [1]}, c: {int: [1, 2.5]}, "
+             "d: {float: [0, .inf]}}"),
+        Problem("engines.vllm.search.a", "low must be below high", "{'int': [10, 2]}",
+                "write {int: [low, high]}"),
+        Problem("engines.vllm.search.b", "`int` takes two numbers", "{'int': [1]}",
+                "write {int: [low, high]}"),
+        Problem("engines.vllm.search.c", "an int range takes whole numbers", "{'int': [1, 2.5]}",
+                "or write `float`"),
+        Problem("engines.vllm.search.d", "`float` takes two numbers", "{'float': [0, inf]}",
+                "write {float: [low, high]}"),
+    ),
+    wrong(
+        "bad-forms",
+        vllm("search: {a: {flot: [1, 2]}, b: {int: [1, 2], lg: true}, c: {choice: 3}, d: [1, 1], "
+             "e: [2020-01-01]}"),
+        Problem("engines.vllm.search.a", "is no searched value", "{'flot': [1, 2]}", _FORMS),
+        Problem("engines.vllm.search.b", "'lg' does not belong here",
+                "{'int': [1, 2], 'lg': True}", _FORMS),
+        Problem("engines.vllm.search.c", "`choice` takes a list", "{'choice': 3}",
+                "write {choice: [a, b]}"),
+        Problem("engines.vllm.search.d", "a value stands twice in the list", "[1, 1]",
+                "write each value once"),
+        Problem("engines.vllm.search.e", "holds what is no JSON value",
+                "[datetime.date(2020, 1, 1)]",
+                "put dates in quotes; numbers must be finite, keys must be text"),
+    ),
+    wrong(
+        "bad-steps",
+        vllm("search: {a: {float: [0, 1], log: true}, b: {int: [1, 8], log: true, step: 2}, "
+             "c: {int: [1, 8], step: 0}, d: {int: [1, 8], log: 2}}"),
+        Problem("engines.vllm.search.a", "a log range must start above zero",
+                "{'float': [0, 1], 'log': True}"),
+        Problem("engines.vllm.search.b", "a log range takes no step",
+                "{'int': [1, 8], 'log': True, 'step': 2}", "remove `log` or `step`"),
+        Problem("engines.vllm.search.c", "`step` takes a number above zero",
+                "{'int': [1, 8], 'step': 0}"),
+        Problem("engines.vllm.search.d", "`log` takes true or false",
+                "{'int': [1, 8], 'log': 2}"),
+    ),
+]  # fmt: skip
