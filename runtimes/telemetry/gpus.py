@@ -45,7 +45,7 @@ def list_gpus(command: str = "nvidia-smi") -> list[Gpu]:
     argv = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         return []
     return parse_listing(done.stdout) if done.returncode == 0 else []
 

@@ -130,7 +130,7 @@ def journal(run: Path) -> list[dict[str, Json]]:
     return events
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
     """Poll until `condition` holds.
 
     Raises:
