@@ -9,8 +9,9 @@ from pathlib import Path
 
 from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
 from orchestrator.spec.experiment import Experiment
-from runtimes.errors import Problem, SpecError, UserError
+from runtimes.errors import MissingToolError, Problem, SpecError, UserError
 from runtimes.json_types import Json
+from runtimes.telemetry.gpus import Gpu
 
 # The arguments that matter most for throughput under latency limits, with ranges around vLLM's
 # defaults (vLLM 0.33: max-num-seqs 256 or 1024, max-num-batched-tokens 2048 to 16384).
@@ -105,10 +106,9 @@ def _place(request: Request) -> dict[str, Json]:
     """Engines, layouts and cluster: simulated, on the CPU, or the free GPUs of this machine."""
     if request.simulate is not None:
         return _simulated(request.simulate)
-    engine = find_engine(request.python)
     if request.cpu_slots is not None:
-        return _on_cpu(engine, request.cpu_slots)
-    gpus = find_free_gpus()
+        return _on_cpu(find_engine(request.python), request.cpu_slots)
+    engine, gpus = _engine_and_gpus(request.python)
     accelerator = accelerator_of(gpus[0])
     cluster: dict[str, Json] = {"kind": "ray", "address": "local", "max_gpus": len(gpus)}
     if accelerator is not None:
@@ -118,6 +118,26 @@ def _place(request: Request) -> dict[str, Json]:
         "parallel": {"tp": _powers_of_two(len(gpus))},
         "cluster": cluster,
     }
+
+
+def _engine_and_gpus(python: str | None) -> tuple[FoundEngine, list[Gpu]]:
+    """What there is to serve with.
+
+    Raises:
+        MissingToolError: something is missing; everything that is missing is named.
+    """
+    missing: list[MissingToolError] = []
+    try:
+        engine = find_engine(python)
+    except MissingToolError as error:
+        missing.append(error)
+    try:
+        gpus = find_free_gpus()
+    except MissingToolError as error:
+        missing.append(error)
+    if missing:
+        raise MissingToolError("\n".join(map(str, missing)))
+    return engine, gpus
 
 
 def _simulated(node: str) -> dict[str, Json]:

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     import sys
 
+    from orchestrator.cli.documents import print_json
     from orchestrator.cli.progress import shown_study
     from orchestrator.cli.stdout import write
     from orchestrator.quick import Request, experiment_for
@@ -86,7 +87,9 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UserError(f"--write {arguments.write}: {error.strerror}") from None
         print(f"wrote {arguments.write}", file=sys.stderr)
     if arguments.dry_run:
-        if arguments.write is None:
+        if arguments.json:
+            print_json(experiment.resolved())
+        elif arguments.write is None:
             write(text)
         return 0
     return shown_study(

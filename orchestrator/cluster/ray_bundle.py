@@ -25,7 +25,8 @@ class RayBundle:
 
     async def describe(self) -> Bundle:
         """The devices Ray gave to this actor."""
-        ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+        # Ray names them in no order; neighbours in number are neighbours on the board.
+        ids = tuple(sorted((str(gpu) for gpu in ray.get_gpu_ids()), key=_by_number))
         simulated = self._settings.simulated_gpus is not None
         model = self._settings.accelerator if simulated else _model_of(ids)
         return Bundle(self._bundle_id, platform.node(), ids, model, visible=not simulated)
@@ -46,6 +47,10 @@ class RayBundle:
     async def process_id(self) -> int:
         """Pid of the worker process on its node."""
         return os.getpid()
+
+
+def _by_number(gpu: str) -> tuple[int, str]:
+    return (int(gpu) if gpu.isdigit() else 0, gpu)
 
 
 def _model_of(ids: tuple[str, ...]) -> str:

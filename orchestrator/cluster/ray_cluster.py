@@ -10,10 +10,11 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.cluster.base import ClusterSettings, Deliver
+from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
 from orchestrator.messages import (
     FoundBundle,
     FromTrial,
@@ -158,14 +159,15 @@ class RayCluster:
         folder = os.environ.get("RAY_TMPDIR")
         if folder is None:
             folder = self._folder = tempfile.mkdtemp(prefix="st-ray-", dir="/tmp")
-        ray.init(
-            address="local",
-            num_gpus=self._settings.simulated_gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
+        with _only_free_gpus(self._settings) as gpus:
+            ray.init(
+                address="local",
+                num_gpus=gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
 
     def _start_actor(self, node_id: str, gpus: int) -> tuple[str, Any]:
         bundle_id = f"bundle-{len(self._actors)}"
@@ -205,6 +207,26 @@ class RayCluster:
             words = f"the attempt's end did not arrive: {_first(error)}"
             done = undelivered(error, words)
             self._deliver(FromTrial(order.number, order.attempt, done))
+
+
+@contextmanager
+def _only_free_gpus(settings: ClusterSettings) -> Iterator[int]:
+    """How many GPUs a Ray started here may count; it sees no device that others use.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    bundle = own_bundle(settings, "local", "")
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        if bundle.visible:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(bundle.gpu_ids)
+        yield len(bundle.gpu_ids)
+    finally:
+        if bundle.visible:
+            os.environ.pop("CUDA_VISIBLE_DEVICES")
+            if before is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _check_reachable(address: str) -> None:

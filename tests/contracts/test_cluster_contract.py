@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +192,44 @@ def test_an_address_nobody_answers_at_is_told_at_once(address: str) -> None:
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at cluster\.address"):
         cluster.start()
     cluster.close()
+
+
+SMI = """#!/bin/sh
+cat <<'END'
+0, GPU-a, NVIDIA H100 80GB HBM3, 81559, 40000
+1, GPU-b, NVIDIA H100 80GB HBM3, 81559, 4
+2, GPU-c, NVIDIA H100 80GB HBM3, 81559, 4
+END
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_an_engine_sees_its_own_device_and_none_that_others_use(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing is made up; leases, the variable and the engine's environment are real."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(SMI)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    events: queue.SimpleQueue[ClusterEvent] = queue.SimpleQueue()
+    with studies.ray_folder() as folder:
+        monkeypatch.setenv("RAY_TMPDIR", str(folder))
+        cluster = create_cluster(ClusterSettings(kind, "local"), events.put)
+        try:
+            cluster.start()
+            harness = Harness(cluster, events)
+            assert harness.bundle.gpu_ids == ("1", "2")
+            assert harness.bundle.gpu_model == "NVIDIA H100 80GB HBM3"
+            cluster.launch(harness.order(0, "2"))
+            event = harness.next()
+            while not (isinstance(event, FromTrial) and isinstance(event.event, StageDone)):
+                assert isinstance(event, FromTrial)
+                if isinstance(event.event, PhaseEntered) and event.event.process_ids:
+                    environ = Path(f"/proc/{event.event.process_ids[-1]}/environ").read_bytes()
+                event = harness.next()
+        finally:
+            cluster.close()
+    assert b"CUDA_VISIBLE_DEVICES=2" in environ.split(b"\0")
+    assert b"CUDA_DEVICE_ORDER=PCI_BUS_ID" in environ.split(b"\0")
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
