@@ -272,8 +272,8 @@ def test_any_loop_in_any_thread(engine: Engine, loop: str) -> None:
         async with engine.tree("exit") as process:
             return await process.wait()
 
-    body: Coroutine[None, None, int] = main()
     factory = pytest.importorskip(loop).new_event_loop
+    body: Coroutine[None, None, int] = main()
     assert run_in_thread(factory, body) == 7
     assert engine.processes() == []
 
