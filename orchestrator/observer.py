@@ -29,7 +29,6 @@ class RunInfo:
     folder: Path
     metrics_url: str
     goals: tuple[Goal, ...]
-    capacity_gpus: int
     planned: int | None
     finished: int
     simulated: bool

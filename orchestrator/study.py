@@ -260,7 +260,6 @@ class _StudyRun:
             folder=self._layout.root,
             metrics_url=url,
             goals=self._study.goals,
-            capacity_gpus=0,
             planned=limits.trials,
             finished=len(standing.finished),
             simulated=spec.cluster.simulated_gpus is not None,
