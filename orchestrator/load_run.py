@@ -12,8 +12,12 @@ from search.goals import Goal
 from tracking.events import BundleLost, BundleTaken, Event, Expanded, RunEnded, RunStarted
 from tracking.journal import read_journal
 from tracking.layout import RunLayout
+from tracking.lock import is_locked
 from tracking.parquet.read import read_stages, read_trials
 from tracking.run_data import RunData
+
+STILL_RUNNING = "the study is still running"
+"""Stands for the reason of an end while a driver works on the run."""
 
 
 def load_run(layout: RunLayout) -> RunData:
@@ -44,7 +48,7 @@ def load_run(layout: RunLayout) -> RunData:
         capacity_gpus=capacity,
         capacity_gpu_seconds=held_s,
         excluded=excluded,
-        ended=ended,
+        ended=STILL_RUNNING if is_locked(layout.lock) else ended,
     )
 
 

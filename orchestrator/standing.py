@@ -84,9 +84,7 @@ def fold(
     bundles = [len(event.gpu_ids) for event in events if isinstance(event, BundleTaken)]
     return Standing(
         run=next((event.run for event in events if isinstance(event, RunStarted)), ""),
-        proposed=tuple(
-            {event.number: event for event in events if isinstance(event, Proposed)}.values()
-        ),
+        proposed=_proposed(events, rows),
         finished=finished,
         attempts=_next_attempts(events, rows),
         failures=dict(failures),
@@ -94,6 +92,17 @@ def fold(
         elapsed_s=sum(end - start for start, end in _drivers(journal)),
         largest_bundle=max(bundles, default=0),
     )
+
+
+def _proposed(events: Iterable[Event], rows: Iterable[TrialRecord]) -> tuple[Proposed, ...]:
+    """Every trial the journal or the store knows: a damaged journal loses no row."""
+    known = {event.number: event for event in events if isinstance(event, Proposed)}
+    for row in rows:
+        if row.number not in known:
+            known[row.number] = Proposed(
+                row.number, row.engine, row.params, row.config_id, row.baseline
+            )
+    return tuple(known.values())
 
 
 def _next_attempts(events: Iterable[Event], rows: Iterable[TrialRecord]) -> dict[int, int]:

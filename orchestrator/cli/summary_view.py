@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestrator.cli.console import Stdout
+from orchestrator.load_run import STILL_RUNNING
 from tracking.layout import RunLayout
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
@@ -98,6 +99,8 @@ def _print_use(console: Console, summary: Summary) -> None:
 
 def _next_step(data: RunData, layout: RunLayout) -> str:
     command = "report" if data.ended.startswith(_COMPLETE) else "resume"
+    if data.ended == STILL_RUNNING:
+        command = "status"
     return escape(f"{_program()} {command} {shlex.quote(str(layout.root))}")
 
 

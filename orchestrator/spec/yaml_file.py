@@ -31,6 +31,8 @@ def read_mapping(path: Path) -> dict[str, Json]:
         raise _refused(path, "", "is no text in UTF-8", "name an experiment file") from None
     except yaml.YAMLError as error:
         raise SpecError(str(path), [_problem(error)]) from None
+    except RecursionError:
+        raise _refused(path, "", "is nested too deeply", "write it flat") from None
     except _RepeatedKeysError as error:
         raise SpecError(str(path), error.problems) from None
     if not isinstance(data, dict):

@@ -187,3 +187,11 @@ def test_elapsed_time_is_that_of_drivers_not_of_the_pauses_between_them() -> Non
         *journal(STARTED, start_s=9000.0),
     ]
     assert fold(events, []).elapsed_s == 2.0 + 2.0
+
+
+def test_a_journal_that_lost_everything_loses_no_row() -> None:
+    rows = [trial_record(0), trial_record(3)]
+    standing = fold([], rows)
+    assert standing.finished == {0: rows[0], 3: rows[1]}
+    assert [proposal.number for proposal in standing.proposed] == [0, 3]
+    assert standing.attempts == {0: 1, 3: 1}
