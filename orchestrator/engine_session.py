@@ -102,7 +102,7 @@ class EngineSession:
         try:
             async with asyncio.timeout(limit_s):
                 while not await self._healthy():
-                    self._check_alive("start")
+                    self._check_alive()
                     await asyncio.sleep(_POLL_S)
                 await self._first_completion()
         except TimeoutError:
@@ -158,9 +158,9 @@ class EngineSession:
             before = counters
             await asyncio.sleep(_POLL_S)
 
-    def _check_alive(self, phase: Literal["start", "serve"]) -> None:
+    def _check_alive(self) -> None:
         if self._process.exit_code is not None:
-            raise EngineError(self.failure(phase))
+            raise EngineError(self.failure("start"))
 
     async def _healthy(self) -> bool:
         try:

@@ -31,7 +31,7 @@ _LATE_SHARE = 0.1
 class StageFailedError(Exception):
     """The engine failed during a stage; what was measured until then is kept."""
 
-    def __init__(self, failure: Failure, stage_done: StageDone | None) -> None:
+    def __init__(self, failure: Failure, stage_done: StageDone) -> None:
         self.failure = failure
         self.stage_done = stage_done
         super().__init__(failure.message)

@@ -115,7 +115,8 @@ class TrialBody:
                 await session.ready()
                 done = [await self._stage(session, index) for index in range(len(order.stages))]
             except StageFailedError as failed:
-                self._keep(failed.stage_done)
+                # Requests measured before a failure are part of the record.
+                self._emit(failed.stage_done)
                 raise EngineError(failed.failure) from None
             finally:
                 self._samples = session.samples
@@ -129,11 +130,6 @@ class TrialBody:
         )
         self._emit(done)
         return done
-
-    def _keep(self, done: StageDone | None) -> None:
-        """Requests measured before a failure are part of the record."""
-        if done is not None:
-            self._emit(done)
 
     def _enter(self, phase: Phase | None, *, announce: bool = False) -> None:
         """Count the time of the phase before and tell the driver of the new one."""

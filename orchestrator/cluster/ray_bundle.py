@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import AsyncIterator
 
@@ -44,17 +43,12 @@ class RayBundle:
         """Stop every attempt; when this returns no process of theirs lives."""
         await self._host.close()
 
-    async def process_id(self) -> int:
-        """Pid of the worker process on its node."""
-        return os.getpid()
-
 
 def _by_number(gpu: str) -> tuple[int, str]:
     return (int(gpu) if gpu.isdigit() else 0, gpu)
 
 
 def _model_of(ids: tuple[str, ...]) -> str:
-    names = {gpu.index: gpu.name for gpu in list_gpus()} | {
-        gpu.uuid: gpu.name for gpu in list_gpus()
-    }
-    return names.get(ids[0], "") if ids else ""
+    """Product name of the first device; Ray names devices by number or by UUID."""
+    found = list_gpus() if ids else []
+    return next((gpu.name for gpu in found if ids[0] in (gpu.index, gpu.uuid)), "")
