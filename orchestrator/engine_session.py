@@ -61,7 +61,7 @@ class EngineSession:
         with HeldPort(random.Random(), _HOST) as held:  # spread, not secrecy
             argv = [
                 sys.executable if part == PYTHON else part
-                for part in order.plan.process.command(_HOST, held.port)
+                for part in order.plan.processes[0].command(host=_HOST, port=held.port)
             ]
             held.release()
             async with cls._running(order, argv, env, held.port, log) as session:
@@ -228,13 +228,13 @@ def _api_key(engine: Engine, order: TrialOrder) -> str | None:
     name = engine.api_key_env
     if name is None:
         return None
-    return order.secrets.get(name) or order.plan.process.env.get(name)
+    return order.secrets.get(name) or order.plan.env.get(name)
 
 
 def _extra_environment(order: TrialOrder) -> dict[str, str]:
     """The plan's variables, and what makes paths and device numbers mean the same everywhere."""
-    extra = dict(order.plan.process.env)
-    if order.plan.process.argv[0] == PYTHON:
+    extra = dict(order.plan.env)
+    if order.plan.argv[0] == PYTHON:
         # Ray workers and checkouts have our packages on sys.path, not always installed.
         extra.setdefault("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
     if order.allocation.visible:

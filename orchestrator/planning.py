@@ -28,9 +28,9 @@ class PlannedTrial:
         return {
             "engine": self.params.engine,
             "gpus": self.plan.gpus,
-            "command": list(self.plan.process.argv),
+            "command": list(self.plan.argv),
             "deploy_command": list(self.plan.deploy),
-            "env": dict(self.plan.process.env),
+            "env": dict(self.plan.env),
             "parameters": dict(self.params.values),
             "baseline": self.baseline,
         }

@@ -25,6 +25,7 @@ class FailureKind(Enum):
     COLLECTIVE = "collective"
     MISSING_KERNEL = "missing_kernel"
     EXECUTABLE_MISSING = "executable_missing"
+    ENVIRONMENT_FAILED = "environment_failed"
     START_EXIT = "start_exit"
     START_TIMEOUT = "start_timeout"
     CRASHED = "crashed"

@@ -12,20 +12,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.errors import UserError
+from runtimes.quantization import CheckpointQuantization
 
 BYTES_PER_WEIGHT = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """Shape of a decoder-only transformer with grouped-query attention and gated MLP.
+class MlaShape:
+    """Widths of multi-head latent attention.
 
     Attributes:
-        layers, hidden, intermediate, vocab: widths and counts.
+        q_lora: rank of the query's projection; 0 when it has none.
+        kv_lora: rank of the latent that is cached.
+        nope, rope: head dimensions without and with rotary embedding.
+        value: head dimension of the values.
+    """
+
+    q_lora: int
+    kv_lora: int
+    nope: int
+    rope: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Shape of a decoder-only transformer.
+
+    Attributes:
+        layers, hidden, intermediate, vocab: widths and counts; `intermediate` is that of dense
+            MLPs, 0 when every layer has experts.
         heads, kv_heads, head_dim: attention shape.
         max_context: positions the model was made for, in tokens; 0 when unknown.
         tied: True when the output projection shares the embedding's weights.
-        dtype: dtype of the checkpoint.
+        dtype: dtype of the checkpoint's weights that are not quantised.
+        experts, experts_per_token, shared_experts: 0 for a dense model.
+        moe_intermediate: inner width of one expert.
+        dense_layers: layers of a mixture of experts that have a dense MLP instead.
+        mla: shape of multi-head latent attention; None for any other.
+        sliding_window: tokens that windowed layers attend to; 0 without.
+        windowed_layers: layers with that window.
+        linear_layers: layers without a KV cache (linear attention, state space).
+        mtp_layers: layers that predict further tokens; not among `layers`.
+        multimodal: True when the checkpoint also takes images or sound.
+        architecture: class name in `config.json`; empty when unknown.
+        quantization: what the checkpoint is quantised with; None when it is not.
+        source: where the facts come from.
     """
 
     name: str
@@ -39,6 +71,20 @@ class ModelFacts:
     max_context: int = 0
     tied: bool = False
     dtype: str = "bfloat16"
+    experts: int = 0
+    experts_per_token: int = 0
+    shared_experts: int = 0
+    moe_intermediate: int = 0
+    dense_layers: int = 0
+    mla: MlaShape | None = None
+    sliding_window: int = 0
+    windowed_layers: int = 0
+    linear_layers: int = 0
+    mtp_layers: int = 0
+    multimodal: bool = False
+    architecture: str = ""
+    quantization: CheckpointQuantization | None = None
+    source: str = ""
 
     @property
     def parameters(self) -> int:

@@ -83,7 +83,7 @@ class Admission:
         engine = self._engine(config.engine)
         refusal = engine.refuse(config, self._model, self._accelerator)
         if refusal is not None:
-            return Exclusion(f"{params.engine}: {_without_numbers(refusal)}", refusal)
+            return Exclusion(f"{params.engine}: {refusal.rule}", refusal.message)
         full = self._capacity(engine.plan(config).gpus)
         return None if full is None else Exclusion(_without_numbers(full), full)
 
@@ -99,7 +99,8 @@ class Admission:
     def _broken_constraint(self, params: Params, config: EngineConfig) -> Exclusion | None:
         if not self._space.constraints:
             return None
-        values = _constraint_values(params.engine, config)
+        gpus = self._engine(config.engine).gpus(config.layout)
+        values = _constraint_values(params.engine, config, gpus)
         for constraint in self._space.constraints:
             if not constraint.applies(values):
                 continue
@@ -137,11 +138,11 @@ def unknown_names(space: SearchSpace, templates: Mapping[str, EngineTemplate]) -
     ]
 
 
-def _constraint_values(engine: str, config: EngineConfig) -> dict[str, Json]:
+def _constraint_values(engine: str, config: EngineConfig, gpus: int) -> dict[str, Json]:
     layout = config.layout
     values: dict[str, Json] = {constraint_name(name): value for name, value in config.args.items()}
     values.update({constraint_name(ENV_PREFIX + name): value for name, value in config.env.items()})
-    values.update(engine=engine, tp=layout.tp, pp=layout.pp, dp=layout.dp, gpus=layout.gpus)
+    values.update(engine=engine, tp=layout.tp, pp=layout.pp, dp=layout.dp, gpus=gpus)
     return values
 
 

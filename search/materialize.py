@@ -26,6 +26,7 @@ class EngineTemplate:
     secrets: tuple[str, ...] = ()
     environment: Environment = field(default_factory=Environment)
     options: Mapping[str, Json] = field(default_factory=dict)
+    dummy_weights: bool = False
 
 
 def materialize(params: Params, templates: Mapping[str, EngineTemplate]) -> EngineConfig:
@@ -60,6 +61,7 @@ def materialize(params: Params, templates: Mapping[str, EngineTemplate]) -> Engi
         secrets=template.secrets,
         environment=template.environment,
         options=template.options,
+        dummy_weights=template.dummy_weights,
     )
 
 

@@ -114,7 +114,7 @@ def _print_commands(console: Console, rows: Sequence[tuple[str, PlannedTrial]]) 
 def _command(trial: PlannedTrial) -> str:
     """The command in one line, its variables first, placeholders as they are."""
     plan = trial.plan
-    argv = plan.deploy if plan.simulated else plan.process.argv
-    variables = [f"{name}={shlex.quote(value)}" for name, value in plan.process.env.items()]
+    argv = plan.deploy if plan.simulated else plan.argv
+    variables = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
     parts = [part if part in (HOST, PORT) else shlex.quote(part) for part in argv]
     return " ".join([*variables, *parts])

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from runtimes.engines._flags import FlagTable
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig
 from runtimes.registry import Registry
 
@@ -23,6 +25,9 @@ CANONICAL_METRICS = (
     "prefix_cache_hits_total",
     "preemptions_total",
     "requests_finished_total",
+    "spec_decode_drafts_total",
+    "spec_decode_draft_tokens_total",
+    "spec_decode_accepted_tokens_total",
     "lateness_seconds_total",
 )
 """Names under which samples of every engine are recorded. `*_total` are counters (tokens,
@@ -42,11 +47,25 @@ class EngineReport:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an engine would not run a configuration.
+
+    Attributes:
+        rule: name of the rule, the same for all that it refuses (`heads_divided`).
+        message: the rule with the values at hand and the nearest valid ones.
+    """
+
+    rule: str
+    message: str
+
+
 class Engine(ABC):
     """One serving engine. Stateless; every method is pure and may be called anywhere.
 
     Class attributes:
         name: the registered name.
+        distribution: name of the Python distribution that has the engine; empty when it has none.
         reserved_args: arguments servetune sets itself.
         metrics: engine's metric name → canonical name (see `CANONICAL_METRICS`). Series of one
             metric that differ in labels are summed; `*_ratio` takes their maximum.
@@ -57,25 +76,39 @@ class Engine(ABC):
             each with its default; a default's type is the type users must write.
         executable: command looked for on PATH when no environment is named; None for engines
             that bring their own.
+        loads_model: False for engines that never open the model's files.
+        cache_env: variable → folder name: where the engine keeps compiled kernels.
+        offline_env: variables that cut its access to the Hub and its telemetry.
     """
 
     name: ClassVar[str]
+    distribution: ClassVar[str] = ""
     metrics: ClassVar[Mapping[str, str]]
     request_fields: ClassVar[Mapping[str, Json]]
     api_key_env: ClassVar[str | None] = None
     executable: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Json]] = {}
     reserved_args: ClassVar[frozenset[str]] = frozenset()
+    loads_model: ClassVar[bool] = True
+    cache_env: ClassVar[Mapping[str, str]] = {}
+    offline_env: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def gpus(self, layout: ParallelLayout) -> int:
+        """GPUs that the engine takes for `layout`, replicas included; the source stands there."""
 
     @abstractmethod
     def plan(self, config: EngineConfig) -> DeploymentPlan:
-        """Map a configuration to processes. Deterministic: equal configs give equal plans."""
+        """Map a configuration to processes. Deterministic: equal configs give equal plans.
+
+        May be asked for a configuration that `refuse` refuses, to show its command.
+        """
 
     @abstractmethod
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
-    ) -> str | None:
-        """Return why the engine would not run `config`, with the arithmetic; None if it would.
+    ) -> Refusal | None:
+        """Return the first rule of the engine that `config` breaks; None if it breaks none.
 
         `model` and `accelerator` are None when unknown; rules that need them are then skipped.
         """
@@ -89,6 +122,13 @@ class Engine(ABC):
             metrics_text: body of its `/metrics`.
             version_json: body of its `/version`; empty when it has none.
         """
+
+    def flags(self, version: str | None) -> FlagTable | None:
+        """Arguments of the engine's command; None when they are not known.
+
+        Without a `version`, or for one that has no table, those that the known versions share.
+        """
+        return None
 
     def check_args(self, args: Mapping[str, Json]) -> list[str]:
         """Names in `args` that servetune itself sets, which a user therefore must not."""

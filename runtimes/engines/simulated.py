@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from runtimes.engines.base import ENGINES, Engine, EngineReport, create_engine
+from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal, create_engine
 from runtimes.engines.vllm import VllmEngine
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.plan import HOST, PORT, PYTHON, DeploymentPlan, EngineConfig, Environment, ProcessPlan
 
 DEFAULT_ACCELERATOR = "H100"
@@ -39,7 +40,12 @@ class SimulatedEngine(Engine):
         "servetune_simulator_lateness_seconds_total": "lateness_seconds_total",
     }
     api_key_env: ClassVar[str | None] = VllmEngine.api_key_env
+    loads_model: ClassVar[bool] = False
     reserved_args: ClassVar[frozenset[str]] = VllmEngine.reserved_args
+
+    def gpus(self, layout: ParallelLayout) -> int:
+        """Those of vLLM, the only engine that can be imitated."""
+        return VllmEngine().gpus(layout)
 
     def plan(self, config: EngineConfig) -> DeploymentPlan:
         """The simulator's process; `deploy` is the imitated engine's command.
@@ -56,11 +62,11 @@ class SimulatedEngine(Engine):
             *("--model", config.model, "--imitates", imitated.name),
             *_own_settings(config.options),
             "--",
-            *real.process.argv[real.process.argv.index("serve") + 1 :],
+            *real.argv[real.argv.index("serve") + 1 :],
         )
         return DeploymentPlan(
             engine=self.name,
-            process=ProcessPlan(argv=argv, env=real.process.env, gpus=real.gpus),
+            processes=(ProcessPlan(argv=argv, env=real.env, gpus=real.gpus),),
             deploy=real.deploy,
             simulated=True,
             secrets=config.secrets,
@@ -68,7 +74,7 @@ class SimulatedEngine(Engine):
 
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
-    ) -> str | None:
+    ) -> Refusal | None:
         imitated = _imitated(config)
         return imitated.refuse(_for_imitated(config, imitated.name), model, accelerator)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from runtimes.engines._vllm_args import render_args
 from runtimes.engines._vllm_report import read_report
 from runtimes.engines._vllm_rules import broken_rule
-from runtimes.engines.base import ENGINES, Engine, EngineReport
+from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
@@ -30,6 +30,7 @@ class VllmEngine(Engine):
     """
 
     name: ClassVar[str] = "vllm"
+    distribution: ClassVar[str] = "vllm"
     executable: ClassVar[str | None] = "vllm"
     options: ClassVar[Mapping[str, Json]] = {"entrypoint": "serve"}
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
@@ -62,6 +63,10 @@ class VllmEngine(Engine):
         | {"api-key", "hf-token"}
     )
 
+    def gpus(self, layout: ParallelLayout) -> int:
+        """Product of tp, pp, pcp and dp (config/parallel.py of 0.33); dcp and ep are free."""
+        return layout.tp * layout.pp * layout.pcp * layout.dp
+
     def plan(self, config: EngineConfig) -> DeploymentPlan:
         """One process on all the GPUs of the layout.
 
@@ -76,15 +81,20 @@ class VllmEngine(Engine):
             *_layout_flags(config.layout, config.args),
             *render_args(config.args),
         )
-        process = ProcessPlan(argv=argv, env=dict(config.env), gpus=config.layout.gpus)
+        process = ProcessPlan(argv=argv, env=dict(config.env), gpus=self.gpus(config.layout))
         return DeploymentPlan(
-            engine=self.name, process=process, deploy=argv, secrets=config.secrets
+            engine=self.name,
+            processes=(process,),
+            deploy=argv,
+            secrets=config.secrets,
+            environment=config.environment,
         )
 
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
-    ) -> str | None:
-        return broken_rule(config, model, accelerator)
+    ) -> Refusal | None:
+        broken = broken_rule(config, model, accelerator)
+        return None if broken is None else Refusal("vllm", broken)
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         return read_report(log=log, metrics_text=metrics_text, version_json=version_json)

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import pytest
 
-from runtimes.engines.base import Engine, EngineReport
+from runtimes.engines.base import Engine, EngineReport, Refusal
 from runtimes.failure import Failure, FailureKind
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
 from search.admission import Admission
 from search.constraints import Constraint
@@ -30,15 +31,20 @@ class PlainEngine(Engine):
     metrics: ClassVar[Mapping[str, str]] = {}
     request_fields: ClassVar[Mapping[str, Json]] = {}
 
+    def gpus(self, layout: ParallelLayout) -> int:
+        return layout.tp * layout.pp * layout.dp
+
     def plan(self, config: EngineConfig) -> DeploymentPlan:
         args = [f"{name}={value}" for name, value in sorted(config.args.items()) if value]
         argv = ("plain", config.model, str(config.layout), *args)
-        return DeploymentPlan(self.name, ProcessPlan(argv, config.env, config.layout.gpus), argv)
+        process = ProcessPlan(argv, config.env, self.gpus(config.layout))
+        return DeploymentPlan(self.name, (process,), argv)
 
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
-    ) -> str | None:
-        return "no pp=2 with tp=1" if config.layout.pp == 2 and config.layout.tp == 1 else None
+    ) -> Refusal | None:
+        refused = config.layout.pp == 2 and config.layout.tp == 1
+        return Refusal("stages", "no pp=2 with tp=1") if refused else None
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         return EngineReport()

@@ -56,9 +56,9 @@ def test_the_deploy_command_is_the_real_engine_s() -> None:
 
 def test_the_process_is_the_simulator_with_the_real_engine_s_arguments() -> None:
     plan = SimulatedEngine().plan(_config(max_num_seqs=64, options={"startup_s": 0.2, "seed": 3}))
-    assert plan.process.argv[:3] == (PYTHON, "-m", "runtimes.simulator")
-    assert plan.process.env == {"VLLM_LOGGING_LEVEL": "INFO"}
-    command = plan.process.command("127.0.0.1", 20_001)
+    assert plan.argv[:3] == (PYTHON, "-m", "runtimes.simulator")
+    assert plan.env == {"VLLM_LOGGING_LEVEL": "INFO"}
+    command = plan.processes[0].command(host="127.0.0.1", port=20_001)
     own = parse_own(command[3:])
     assert (own.host, own.port, own.accelerator) == ("127.0.0.1", 20_001, "H200")
     assert (own.model, own.startup_s, own.jitter, own.seed) == (MODEL, 0.2, 0.0, 3)
@@ -99,7 +99,7 @@ def test_it_refuses_what_the_real_engine_would(tp: int, reason: str | None) -> N
 
 
 def test_what_it_refuses_for_memory_the_process_refuses_too() -> None:
-    command = SimulatedEngine().plan(_config(tp=1)).process.command("127.0.0.1", 1)
+    command = SimulatedEngine().plan(_config(tp=1)).processes[0].command(host="127.0.0.1", port=1)
     done = subprocess.run(
         [sys.executable, *command[1:]],
         env={"PYTHONPATH": str(Path(runtimes.__file__).parents[1])},
@@ -120,7 +120,7 @@ def test_the_planned_process_serves_and_describes_itself(tmp_path: Path) -> None
     with log.open("w") as output:
         port = _free_port()
         process = subprocess.Popen(
-            [sys.executable, *plan.process.command("127.0.0.1", port)[1:]],
+            [sys.executable, *plan.processes[0].command(host="127.0.0.1", port=port)[1:]],
             env={"PYTHONPATH": str(Path(runtimes.__file__).parents[1])},
             stdout=output,
             stderr=output,

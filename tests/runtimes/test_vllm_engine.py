@@ -23,8 +23,7 @@ def answer(argv):
 
 def test_commands_are_the_recorded_ones() -> None:
     blocks = [
-        f"# {name}\n{shlex.join(ENGINE.plan(config).process.argv)}\n"
-        for name, config in CASES.items()
+        f"# {name}\n{shlex.join(ENGINE.plan(config).argv)}\n" for name, config in CASES.items()
     ]
     assert "\n".join(blocks) == (GOLDEN / "vllm_commands.txt").read_text(encoding="utf-8")
 
@@ -34,10 +33,10 @@ def test_plan_carries_environment_gpus_and_names_of_secrets() -> None:
         "vllm", MODEL, env={"VLLM_USE_FLASHINFER_SAMPLER": "1"}, secrets=("HF_TOKEN",)
     )
     plan = ENGINE.plan(config)
-    assert plan.process.env == {"VLLM_USE_FLASHINFER_SAMPLER": "1"}
+    assert plan.env == {"VLLM_USE_FLASHINFER_SAMPLER": "1"}
     assert plan.gpus == 1
     assert plan.secrets == ("HF_TOKEN",)
-    assert plan.deploy == plan.process.argv
+    assert plan.deploy == plan.argv
     assert not plan.simulated
 
 
@@ -98,7 +97,9 @@ def test_describe_of_a_silent_engine_is_empty(version_json: str) -> None:
 @pytest.mark.vllm
 def test_the_real_parser_reads_back_what_was_meant(tmp_path: Path) -> None:
     configs = [replace(config, environment=Environment(), options={}) for config in CASES.values()]
-    commands = [ENGINE.plan(config).process.command("127.0.0.1", 23456) for config in configs]
+    commands = [
+        ENGINE.plan(config).processes[0].command(host="127.0.0.1", port=23456) for config in configs
+    ]
     parsed = ask_vllm(PARSE, [command[2:] for command in commands], tmp_path)
     for config, namespace in zip(configs, parsed, strict=True):
         assert namespace["model_tag"] == config.model

@@ -34,7 +34,9 @@ def refused(
     config = EngineConfig(
         "vllm", "m", layout=layout or ParallelLayout(), args=args or {}, env=env or {}
     )
-    return ENGINE.refuse(config, model, find_accelerator(accelerator) if accelerator else None)
+    device = find_accelerator(accelerator) if accelerator else None
+    refusal = ENGINE.refuse(config, model, device)
+    return None if refusal is None else refusal.message
 
 
 def test_the_defaults_are_accepted() -> None:
@@ -190,7 +192,10 @@ def test_the_rules_agree_with_vllms_own_configuration(tmp_path: Path) -> None:
         )
         for layout, args in ORACLE_GRID
     ]
-    argvs = [ENGINE.plan(config).process.command("127.0.0.1", 23456)[2:] for config in configs]
+    argvs = [
+        ENGINE.plan(config).processes[0].command(host="127.0.0.1", port=23456)[2:]
+        for config in configs
+    ]
     theirs = ask_vllm(CONFIGURE, argvs, tmp_path)
     model = find_model(str(tmp_path))
     ours = [ENGINE.refuse(config, model, None) for config in configs]

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import pytest
 
-from runtimes.engines.base import Engine, EngineReport
+from runtimes.engines.base import Engine, EngineReport, Refusal
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
 from search.admission import Admission
 from search.materialize import EngineTemplate
@@ -24,19 +25,23 @@ class ToyEngine(Engine):
     metrics: ClassVar[Mapping[str, str]] = {}
     request_fields: ClassVar[Mapping[str, Json]] = {}
 
+    def gpus(self, layout: ParallelLayout) -> int:
+        return layout.tp * layout.pp * layout.dp
+
     def plan(self, config: EngineConfig) -> DeploymentPlan:
         args = [
             f"--{name}={value}" for name, value in sorted(config.args.items()) if value is not None
         ]
         argv = ("toy", config.engine, str(config.layout), *args)
-        process = ProcessPlan(argv, dict(config.env), config.layout.gpus)
-        return DeploymentPlan(self.name, process, argv)
+        process = ProcessPlan(argv, dict(config.env), self.gpus(config.layout))
+        return DeploymentPlan(self.name, (process,), argv)
 
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
-    ) -> str | None:
+    ) -> Refusal | None:
         if config.layout.tp == 3:
-            return f"32 heads cannot be shared by tp={config.layout.tp} (pp={config.layout.pp})"
+            words = f"32 heads cannot be shared by tp={config.layout.tp} (pp={config.layout.pp})"
+            return Refusal("heads_shared", words)
         return None
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:

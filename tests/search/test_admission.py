@@ -43,7 +43,7 @@ def test_a_false_constraint_is_shown_with_its_values(admit: Admit) -> None:
 
 def test_an_engine_refuses_in_its_own_words(admit: Admit) -> None:
     assert admit(space_with()).check(Params("toy", {"tp": 3, "pp": 2})) == Exclusion(
-        rule="toy: N heads cannot be shared by tp=N (pp=N)",
+        rule="toy: heads_shared",
         message="32 heads cannot be shared by tp=3 (pp=2)",
     )
 
