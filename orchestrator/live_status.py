@@ -13,6 +13,7 @@ from orchestrator.observer import Observer, Status
 from orchestrator.scheduler import Waiting
 from runtimes.json_types import Json
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from tracking.live import LiveFigures
 from tracking.records import TrialRecord
 
@@ -27,6 +28,7 @@ class LiveStatusFile(Observer):
         self._path = path
         self._url = metrics_url
         self._running: dict[int, dict[str, Json]] = {}
+        self._withheld: dict[tuple[str, str], dict[str, Json]] = {}
         self._written_s = 0.0
         self._status: Status | None = None
 
@@ -40,6 +42,21 @@ class LiveStatusFile(Observer):
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
         if number in self._running:
             self._running[number]["phase"] = phase.value
+            self._running[number].pop("step", None)
+
+    def step(self, number: int, attempt: int, words: str) -> None:
+        if number in self._running:
+            self._running[number]["step"] = words
+
+    def gpus_awaited(self, number: int, node: str, gpus: tuple[DirtyGpu, ...]) -> None:
+        if number in self._running:
+            self._running[number]["step"] = f"waits: {'; '.join(map(str, gpus))}"
+
+    def gpu_withheld(self, node: str, gpu: DirtyGpu) -> None:
+        self._withheld[node, gpu.gpu] = {"node": node, "why": gpu.kind, "words": str(gpu)}
+
+    def gpu_returned(self, node: str, gpu: str) -> None:
+        self._withheld.pop((node, gpu), None)
 
     def live(self, figures: LiveFigures) -> None:
         if figures.number in self._running:
@@ -69,6 +86,7 @@ class LiveStatusFile(Observer):
             "queued": status.queued,
             "busy_gpus": status.busy_gpus,
             "capacity_gpus": status.capacity_gpus,
+            "withheld": list(self._withheld.values()),
             "counts": dict(status.counts),
             "running": {str(number): dict(facts) for number, facts in self._running.items()},
         }

@@ -17,6 +17,7 @@ from runtimes.measurement import Measurement
 from runtimes.plan import Allocation, DeploymentPlan
 from runtimes.secrets import secret_values
 from runtimes.slo import Slo
+from runtimes.telemetry.release import DirtyGpu
 from runtimes.workloads.base import Workload
 from tracking.live import LiveFigures
 from tracking.records import StageRecord
@@ -41,6 +42,7 @@ class Timeouts:
         request_s: one request.
         trial_s: the whole attempt.
         stop_s: from SIGTERM to SIGKILL.
+        release_s: until the memory of a GPU that should be free is seen to be.
     """
 
     start_s: float
@@ -48,6 +50,7 @@ class Timeouts:
     request_s: float
     trial_s: float
     stop_s: float
+    release_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,14 @@ class TrialOrder:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class WatchOrder:
+    """Look at a foreign device until it is free."""
+
+    bundle_id: str
+    gpu: DirtyGpu
+
+
 def secrets_of(order: TrialOrder) -> list[str]:
     """Everything to mask in what an attempt leaves: its secrets, and those of this process,
     whose environment engines inherit.
@@ -90,6 +101,20 @@ class PhaseEntered:
     phase: Phase
     process_ids: tuple[int, ...] = ()
     previous_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GpusAwaited:
+    """The attempt cannot start yet: somebody else uses these devices."""
+
+    gpus: tuple[DirtyGpu, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartStep:
+    """What a starting attempt is doing, in words; on change, at most one a second."""
+
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +151,10 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of an attempt besides its result; durations in seconds."""
+    """What is known of an attempt besides its result; durations in seconds.
+
+    `dirty` are devices that are not free although nothing of the attempt lives any more.
+    """
 
     started_unix_s: float
     ended_unix_s: float
@@ -138,11 +166,12 @@ class Facts:
     engine_version: str = ""
     engine_config: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    dirty: tuple[DirtyGpu, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptDone:
-    """The attempt is over and none of its processes lives.
+    """The attempt is over, none of its processes lives, and its devices were looked at.
 
     `samples` is a Parquet file's bytes, `log` the engine's output with secrets masked.
     """
@@ -153,7 +182,9 @@ class AttemptDone:
     log: str = field(repr=False)
 
 
-TrialEvent: TypeAlias = PhaseEntered | LiveFigures | StageDone | AttemptDone
+TrialEvent: TypeAlias = (
+    PhaseEntered | StartStep | GpusAwaited | LiveFigures | StageDone | AttemptDone
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +205,14 @@ class LostBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class ReturnedGpu:
+    """A device that somebody else used is free again."""
+
+    bundle_id: str
+    gpu: str
+
+
+@dataclass(frozen=True, slots=True)
 class FoundBundle:
     """A bundle can be used."""
 
@@ -188,4 +227,4 @@ def undelivered(error: BaseException, words: str) -> AttemptDone:
     return AttemptDone(Broken(failure), Facts(now_unix_s, now_unix_s), b"", "")
 
 
-ClusterEvent: TypeAlias = FromTrial | LostBundle | FoundBundle
+ClusterEvent: TypeAlias = FromTrial | LostBundle | ReturnedGpu | FoundBundle

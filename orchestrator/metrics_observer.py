@@ -51,6 +51,7 @@ class MetricsObserver(Observer):
         if status.capacity_gpus != self._capacity_gpus:
             self._capacity_gpus = status.capacity_gpus
             self._exporter.capacity(status.capacity_gpus)
+        self._exporter.withheld(foreign=status.foreign_gpus, quarantined=status.quarantined_gpus)
         self._exporter.gpu_seconds(busy=status.busy_gpu_seconds, idle=status.idle_gpu_seconds)
         if status.best is not self._best and status.best is not None:
             self._best = status.best

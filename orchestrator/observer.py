@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.messages import Phase, StageDone
 from orchestrator.scheduler import Waiting
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from search.goals import Goal
 from tracking.live import LiveFigures
 from tracking.records import TrialRecord
@@ -36,13 +37,18 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The study at this instant. GPU-seconds count from where this driver began."""
+    """The study at this instant. GPU-seconds count from where this driver began.
+
+    `capacity_gpus` are those there are to use; foreign and quarantined ones are not among them.
+    """
 
     elapsed_s: float
     queued: int
     running: int
     busy_gpus: int
     capacity_gpus: int
+    foreign_gpus: int
+    quarantined_gpus: int
     busy_gpu_seconds: float
     idle_gpu_seconds: float
     counts: Mapping[str, int]
@@ -63,6 +69,18 @@ class Observer:
 
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
         """An attempt entered `phase`; the one before took `previous_s`."""
+
+    def step(self, number: int, attempt: int, words: str) -> None:
+        """What a starting attempt is doing, about one a second as it changes."""
+
+    def gpus_awaited(self, number: int, node: str, gpus: tuple[DirtyGpu, ...]) -> None:
+        """An attempt cannot start yet: somebody else uses its devices."""
+
+    def gpu_withheld(self, node: str, gpu: DirtyGpu) -> None:
+        """A device is not given on: for good when it is dirty, for the time when foreign."""
+
+    def gpu_returned(self, node: str, gpu: str) -> None:
+        """A foreign device is free again."""
 
     def live(self, figures: LiveFigures) -> None:
         """Figures of a running attempt, about one a second."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.mapping import MappedRow, mapped_rows
 from orchestrator.spec.experiment import Experiment
 from orchestrator.wiring import Study, wire
 from runtimes.json_types import Json
 from runtimes.plan import DeploymentPlan
-from search.expansion import baseline, expand
+from search.expansion import Excluded, Expansion, baseline, expand, sampled_exclusions
 from search.trial import Params
 
 _PROPOSALS = 20
 """Seeded proposals listed at most of a space that is not counted."""
+_DRAWN = 200
+"""Points of such a space that are looked at for reasons when none of it can be launched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class PlannedTrial:
             "env": dict(self.plan.env),
             "parameters": dict(self.params.values),
             "baseline": self.baseline,
+            "notes": list(self.plan.notes),
+            "lossy": list(self.plan.lossy),
         }
 
 
@@ -45,9 +50,13 @@ class Plan:
         size: combinations in all; None when there is no end of them.
         valid: of them, those to launch; None when the space is not counted, being too large.
         duplicates: combinations that give the command of an earlier one.
-        excluded: combinations by the rule that excludes them.
+        excluded: combinations by the message of the rule that excludes them.
+        rules: the same by engine and rule; of a space that is not counted and in which nothing
+            was found to launch, counts among `drawn` combinations.
+        drawn: combinations drawn at random for that; 0 for none.
         trials: valid combinations; of a space that is not counted, the baselines and proposals.
         baselines: the engines' defaults, which run before anything else.
+        mapped: every layout and precision of the trials, and what each engine makes of it.
         sampler: who chooses the order.
         budget: trials that run in all, baselines included; None for as many as there are.
     """
@@ -57,13 +66,23 @@ class Plan:
     valid: int | None
     duplicates: int
     excluded: Mapping[str, int]
+    rules: tuple[Excluded, ...]
+    drawn: int
     trials: tuple[PlannedTrial, ...]
     baselines: tuple[PlannedTrial, ...]
+    mapped: tuple[MappedRow, ...]
     sampler: str
     budget: int | None
 
+    @property
+    def nothing_to_run(self) -> bool:
+        """True when no combination was found that may be launched."""
+        if self.valid is not None:
+            return self.valid == 0
+        return all(trial.baseline for trial in self.trials)
+
     def document(self) -> dict[str, Json]:
-        """`{"valid", "duplicates", "excluded": [{"reason", "count"}], "trials": […]}`."""
+        """`{"valid", "duplicates", "excluded", "trials", "rules", "mapped"}`."""
         return {
             "valid": self.valid,
             "duplicates": self.duplicates,
@@ -71,6 +90,16 @@ class Plan:
                 {"reason": reason, "count": count} for reason, count in self.excluded.items()
             ],
             "trials": [trial.document() for trial in self.trials],
+            "rules": [
+                {
+                    "rule": rule.rule,
+                    "engine": rule.engine or None,
+                    "reason": rule.message,
+                    "count": rule.count,
+                }
+                for rule in self.rules
+            ],
+            "mapped": [row.document() for row in self.mapped],
         }
 
 
@@ -90,17 +119,28 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         trials = [_planned(study, params) for params in expansion.points]
     else:
         trials = [*first, *_proposals(study, first, min(limit, _PROPOSALS))]
+    drawn = _DRAWN if expansion.valid is None and all(trial.baseline for trial in trials) else 0
     return Plan(
         name=experiment.spec.name,
         size=study.space.size,
         valid=expansion.valid,
         duplicates=expansion.duplicates,
         excluded=dict(expansion.excluded),
+        rules=_reasons(study, expansion, drawn),
+        drawn=drawn,
         trials=tuple(trials),
         baselines=tuple(first),
+        mapped=mapped_rows(study, [trial.params for trial in trials]),
         sampler=experiment.spec.search.sampler,
         budget=study.limits().trials,
     )
+
+
+def _reasons(study: Study, expansion: Expansion, drawn: int) -> tuple[Excluded, ...]:
+    if not drawn:
+        return expansion.rules
+    seed = study.experiment.spec.search.seed
+    return sampled_exclusions(study.space, study.admission, count=drawn, seed=seed)
 
 
 def baselines(study: Study) -> list[Params]:

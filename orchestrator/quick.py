@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.attach import RunningServer, attached_sections
 from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
 from orchestrator.spec.experiment import Experiment
+from runtimes.engines._search import SearchHint
+from runtimes.engines.base import create_engine
 from runtimes.errors import MissingToolError, Problem, SpecError, UserError
+from runtimes.hardware import ACCELERATORS, Accelerator
 from runtimes.json_types import Json
-from runtimes.telemetry.gpus import Gpu
+from runtimes.model import find_model
+from runtimes.telemetry.nvml import GpuState
+from search.constraints import Condition
+from search.values import COMMON_NAMES, constraint_name
 
-# The arguments that matter most for throughput under latency limits, with ranges around vLLM's
-# defaults (vLLM 0.33: max-num-seqs 256 or 1024, max-num-batched-tokens 2048 to 16384).
-_VLLM_SEARCH: Mapping[str, Json] = {
-    "max-num-seqs": [32, 64, 128, 256, 512, 1024],
-    "max-num-batched-tokens": [2048, 4096, 8192, 16384],
-    "kv-cache-dtype": ["auto", "fp8"],
-}
 _CPU_SEARCH: Mapping[str, Json] = {
     "max-num-seqs": [8, 32, 128],
     "max-num-batched-tokens": [512, 2048],
@@ -36,7 +36,8 @@ _FLAGS: Mapping[str, str] = {
     "search.seed": "--seed",
     "budget.trials": "--trials",
     "cluster.accelerator": "--simulate",
-    "cluster.simulated_gpus": "--simulate, --cpu-slots",
+    "cluster.simulated_gpus": "--simulate, --cpu-slots, --gpus",
+    "engines.external": "--server-url",
 }
 _SIMULATE = re.compile(r"^([A-Za-z0-9-]+):(\d+)$")
 
@@ -57,6 +58,7 @@ class Request:
     python: str | None = None
     simulate: str | None = None
     cpu_slots: int | None = None
+    server: RunningServer | None = None
 
 
 def experiment_for(request: Request) -> Experiment:
@@ -88,6 +90,8 @@ def experiment_for(request: Request) -> Experiment:
         "search": {"sampler": "auto", "seed": request.seed, "baseline": True},
         "budget": {"trials": request.trials},
     }
+    if request.server is not None:
+        data.update(attached_sections(request.server, seed=request.seed))
     try:
         return Experiment.from_dict(data, source="servetune tune")
     except SpecError as error:
@@ -104,8 +108,10 @@ def _in_flags(problem: Problem) -> Problem:
 
 def _place(request: Request) -> dict[str, Json]:
     """Engines, layouts and cluster: simulated, on the CPU, or the free GPUs of this machine."""
+    if request.server is not None:
+        return {}
     if request.simulate is not None:
-        return _simulated(request.simulate)
+        return _simulated(request.simulate, request.model)
     if request.cpu_slots is not None:
         return _on_cpu(find_engine(request.python), request.cpu_slots)
     engine, gpus = _engine_and_gpus(request.python)
@@ -113,14 +119,15 @@ def _place(request: Request) -> dict[str, Json]:
     cluster: dict[str, Json] = {"kind": "ray", "address": "local", "max_gpus": len(gpus)}
     if accelerator is not None:
         cluster["accelerator"] = accelerator.name
+    search = _search(engine.name, request.model, accelerator)
     return {
-        "engines": {engine.name: {**_environment(engine), "search": dict(_VLLM_SEARCH)}},
+        "engines": {engine.name: {**_environment(engine), "search": search}},
         "parallel": {"tp": _powers_of_two(len(gpus))},
         "cluster": cluster,
     }
 
 
-def _engine_and_gpus(python: str | None) -> tuple[FoundEngine, list[Gpu]]:
+def _engine_and_gpus(python: str | None) -> tuple[FoundEngine, list[GpuState]]:
     """What there is to serve with.
 
     Raises:
@@ -140,13 +147,14 @@ def _engine_and_gpus(python: str | None) -> tuple[FoundEngine, list[Gpu]]:
     return engine, gpus
 
 
-def _simulated(node: str) -> dict[str, Json]:
+def _simulated(node: str, model: str) -> dict[str, Json]:
     match = _SIMULATE.match(node)
     if match is None or int(match[2]) < 1:
         raise UserError(f"--simulate {node}: write an accelerator and a number, as H200:8")
     count = int(match[2])
+    search = _search("vllm", model, ACCELERATORS.get(match[1].upper()))
     return {
-        "engines": {"simulated": {"imitates": "vllm", "search": dict(_VLLM_SEARCH)}},
+        "engines": {"simulated": {"imitates": "vllm", "search": search}},
         "parallel": {"tp": _powers_of_two(count)},
         "cluster": {
             "kind": "ray", "address": "local", "simulated_gpus": count, "accelerator": match[1],
@@ -155,6 +163,11 @@ def _simulated(node: str) -> dict[str, Json]:
 
 
 def _on_cpu(engine: FoundEngine, slots: int) -> dict[str, Json]:
+    if engine.name != "vllm":
+        raise UserError(
+            f"--cpu-slots: found {engine.name}, and of the engines only vLLM has a CPU build to "
+            "tune; name its interpreter with --python"
+        )
     # One GiB of KV cache holds the short contexts of models small enough for a CPU.
     env: dict[str, Json] = {"VLLM_CPU_KVCACHE_SPACE": "1"}
     section = {**_environment(engine), "env": env, "search": dict(_CPU_SEARCH)}
@@ -164,6 +177,33 @@ def _on_cpu(engine: FoundEngine, slots: int) -> dict[str, Json]:
             "kind": "ray", "address": "local", "simulated_gpus": slots, "accelerator": "cpu",
         },
     }  # fmt: skip
+
+
+def _search(engine: str, model: str, accelerator: Accelerator | None) -> dict[str, Json]:
+    """What a first study of `engine` searches.
+
+    A hint that waits for an argument which is not searched itself says nothing here.
+    """
+    try:
+        facts = find_model(model)
+    except UserError:  # told with everything else that is wrong, when the experiment is checked
+        facts = None
+    hints = [
+        hint for hint in create_engine(engine).search_hints(facts, accelerator) if not hint.advanced
+    ]
+    known = {constraint_name(hint.name) for hint in hints} | COMMON_NAMES
+    return {
+        hint.name: _domain(hint)
+        for hint in hints
+        if not hint.when or known.issuperset(Condition.parse(hint.when).names)
+    }
+
+
+def _domain(hint: SearchHint) -> Json:
+    if not hint.when:
+        return hint.values
+    form = hint.values if isinstance(hint.values, dict) else {"choice": hint.values}
+    return {**form, "when": hint.when}
 
 
 def _environment(engine: FoundEngine) -> dict[str, Json]:

@@ -14,7 +14,7 @@ from tracking.events import Finished
 from tracking.journal import Journal
 from tracking.layout import RunLayout
 from tracking.parquet.write import RecordWriter
-from tracking.records import TrialRecord
+from tracking.records import ACCURACY_UNVERIFIED, TrialRecord
 
 
 class Recorder:
@@ -99,6 +99,7 @@ class Recorder:
         now_unix_s = time.time()
         facts = done.facts if done is not None else Facts(now_unix_s - held_s, now_unix_s)
         measured = done.result if done is not None and isinstance(done.result, Measured) else None
+        config = self._study.admission.config(trial.params)
         return TrialRecord(
             run=self._run,
             number=trial.number,
@@ -114,6 +115,8 @@ class Recorder:
             model_revision=spec.model.revision,
             seed=spec.search.seed,
             gpus=plan.gpus,
+            layout=config.layout,
+            quantization=config.quantization,
             baseline=trial.number in self.baselines,
             env={**plan.env, **dict.fromkeys(plan.secrets, "***")},
             gpu_ids=allocation.gpu_ids if allocation is not None else (),
@@ -133,7 +136,7 @@ class Recorder:
             objectives=outcome.objectives if isinstance(outcome, Completed) else {},
             failure=_failure_of(outcome),
             reason=_reason_of(outcome),
-            flags=facts.flags,
+            flags=(*facts.flags, *_labels(plan, outcome)),
             engine_version=facts.engine_version,
             engine_config=facts.engine_config,
             versions=self.versions,
@@ -159,6 +162,12 @@ def told_outcome(record: TrialRecord) -> Outcome:
         unknown = Failure(FailureKind.INTERNAL, "the record does not say why")
         return Failed(record.failure or unknown)
     return Cancelled(record.reason)
+
+
+def _labels(plan: DeploymentPlan, outcome: Outcome) -> tuple[str, ...]:
+    """What the plan says of a measured trial that no measurement shows."""
+    lossy = isinstance(outcome, Completed) and bool(plan.lossy)
+    return (ACCURACY_UNVERIFIED,) if lossy else ()
 
 
 def _failure_of(outcome: Outcome) -> Failure | None:

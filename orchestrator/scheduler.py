@@ -19,6 +19,7 @@ from orchestrator.decisions import (
     Cancel,
     End,
     Event,
+    GpusReleased,
     Launch,
     Limits,
     Record,
@@ -26,10 +27,12 @@ from orchestrator.decisions import (
     StopAsked,
     Tick,
     Waiting,
+    Watch,
 )
-from orchestrator.placement import Inventory, capacity_reason
+from orchestrator.placement import Inventory, Room, capacity_reason
 from runtimes.failure import Failure, FailureKind
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from search.trial import Cancelled, Failed, Infeasible, Outcome
 
 __all__ = [
@@ -42,6 +45,7 @@ __all__ = [
     "Cancel",
     "End",
     "Event",
+    "GpusReleased",
     "Launch",
     "Limits",
     "Record",
@@ -50,6 +54,7 @@ __all__ = [
     "StopAsked",
     "Tick",
     "Waiting",
+    "Watch",
 ]
 
 
@@ -82,12 +87,12 @@ class Scheduler:
     _next: int = 0
     _exhausted: bool = False
     _gpu_seconds: float = 0.0
-    _largest_seen: int = 0
+    _rooms_seen: set[Room] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._queue = [_Queued(trial) for trial in self.restored.waiting]
         self._next = self.restored.next_number
-        self._largest_seen = self.restored.largest_bundle
+        self._rooms_seen = set(self.restored.rooms)
         self._gpu_seconds = self.restored.gpu_seconds
 
     @property
@@ -129,13 +134,15 @@ class Scheduler:
         match event:
             case BundleReady(bundle):
                 self._inventory.add(bundle)
-                self._largest_seen = max(self._largest_seen, self._inventory.largest)
+                self._rooms_seen.add(bundle.room)
             case BundleGone(bundle_id, reason):
                 actions += self._bundle_gone(bundle_id, reason, now_s)
             case Answered(number, trial):
                 self._answered(number, trial)
-            case AttemptEnded(number, attempt, outcome):
-                actions += self._attempt_ended(number, attempt, outcome, now_s)
+            case AttemptEnded():
+                actions += self._attempt_ended(event, now_s)
+            case GpusReleased(bundle_id, gpu_ids):
+                self._inventory.give_back(bundle_id, gpu_ids)
             case StopAsked(reason):
                 actions += self._stop_asked(reason)
             case Tick():
@@ -153,13 +160,13 @@ class Scheduler:
         self._next = max(self._next, number + 1)
         self._queue.append(_Queued(trial))
 
-    def _attempt_ended(
-        self, number: int, attempt: int, outcome: Outcome, now_s: float
-    ) -> list[Action]:
+    def _attempt_ended(self, event: AttemptEnded, now_s: float) -> list[Action]:
+        number, attempt, outcome = event.number, event.attempt, event.outcome
         running = self._running.get(number)
         if running is None or running.trial.attempt != attempt:
             return []
         del self._running[number]
+        watched = self._withhold(running.allocation.bundle, event.dirty)
         self._inventory.release(running.allocation)
         held_s = now_s - running.since_s
         self._gpu_seconds += len(running.allocation.gpu_ids) * held_s
@@ -173,7 +180,18 @@ class Scheduler:
             trial = running.trial
             again = replace(trial, attempt=attempt + 1, failures=trial.failures + 1)
             self._queue.insert(0, _Queued(again))
-        return [Record(running.trial, running.allocation, outcome, retry, held_s)]
+        return [*watched, Record(running.trial, running.allocation, outcome, retry, held_s)]
+
+    def _withhold(self, bundle_id: str, dirty: tuple[DirtyGpu, ...]) -> list[Action]:
+        """Keep devices that are not free from the next trial; foreign ones may come back."""
+        foreign = [gpu for gpu in dirty if gpu.kind == "foreign"]
+        self._inventory.withhold(bundle_id, [gpu.gpu for gpu in foreign])
+        lost = [gpu.gpu for gpu in dirty if gpu.kind == "dirty"]
+        self._inventory.quarantine(bundle_id, lost)
+        rooms = self._inventory.rooms
+        if lost and not any(room.gpus for room in rooms):
+            self._stop = self._stop or "every GPU of the study is quarantined"
+        return [Watch(bundle_id, gpu) for gpu in foreign]
 
     def _bundle_gone(self, bundle_id: str, reason: str, now_s: float) -> list[Action]:
         self._inventory.remove(bundle_id)
@@ -185,7 +203,8 @@ class Scheduler:
         for running in lost:
             trial = running.trial
             outcome = Cancelled(self._stop) if running.cancelled else Failed(failure)
-            actions += self._attempt_ended(trial.number, trial.attempt, outcome, now_s)
+            ended = AttemptEnded(trial.number, trial.attempt, outcome)
+            actions += self._attempt_ended(ended, now_s)
         if not self._inventory.bundles:
             self._stop = self._stop or "every node of the study is lost"
         return actions
@@ -234,20 +253,25 @@ class Scheduler:
     def _refuse_unplaceable(self) -> list[Action]:
         """End trials that no bundle can ever hold.
 
-        One that would have fitted a bundle which is lost is cancelled, and may run when the study
+        One that would have fitted devices which are lost is cancelled, and may run when the study
         is resumed on better days; one that never fitted is infeasible.
         """
-        bundles = list(self._inventory.bundles.values())
-        if not bundles:
+        rooms = self._inventory.rooms if self._queue else ()
+        if not rooms:
             return []
         actions: list[Action] = []
         for queued in list(self._queue):
-            reason = capacity_reason(queued.trial.gpus, bundles)
+            gpus, label = queued.trial.gpus, queued.trial.label
+            reason = capacity_reason(gpus, rooms, label)
             if reason is None:
                 continue
             self._queue.remove(queued)
-            fitted = queued.trial.gpus <= self._largest_seen
-            outcome = Cancelled(f"{reason}: a node is lost") if fitted else Infeasible(reason)
+            outcome: Outcome = Infeasible(reason)
+            present = self._inventory.bundles.values()
+            if any(bundle.room.takes(gpus, label) for bundle in present):
+                outcome = Cancelled(f"{reason}: a GPU is quarantined")
+            elif any(room.takes(gpus, label) for room in self._rooms_seen):
+                outcome = Cancelled(f"{reason}: a node is lost")
             actions.append(Record(queued.trial, None, outcome, retry=False))
         return actions
 
@@ -256,7 +280,9 @@ class Scheduler:
         actions: list[Action] = []
         passed: list[_Queued] = []
         for queued in list(self._queue):
-            allocation = self._inventory.allocate(queued.trial.gpus, self._kept(passed))
+            allocation = self._inventory.allocate(
+                queued.trial.gpus, self._kept(passed), label=queued.trial.label
+            )
             if allocation is None:
                 passed.append(queued)
                 continue
@@ -272,7 +298,8 @@ class Scheduler:
         kept: set[str] = set()
         for queued in waiting:
             if queued.overtaken >= self.limits.overtakes:
-                bundle = self._inventory.nearest(queued.trial.gpus, kept)
+                trial = queued.trial
+                bundle = self._inventory.nearest(trial.gpus, kept, label=trial.label)
                 if bundle is not None:
                     kept.add(bundle)
         return kept

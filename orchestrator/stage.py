@@ -73,9 +73,10 @@ async def run_stage(
     too_many = _too_many_failed(measurement, result)
     if too_many is not None:
         await session.settle()
-        died = session.process.exit_code is not None
-        lives = replace(too_many, log_tail=session.process.log_tail())
-        raise StageFailedError(session.failure("serve") if died else lives, done)
+    if session.died:
+        raise StageFailedError(session.failure("serve"), done)
+    if too_many is not None:
+        raise StageFailedError(replace(too_many, log_tail=session.log_tail()), done)
     return done
 
 
@@ -115,26 +116,27 @@ async def _send(
     on_progress: Callable[[LoadProgress], None] | None,
 ) -> LoadResult:
     prompts = await asyncio.to_thread(order.workload.prompts, stage, load.requests)
-    return await run_load(
-        session.client,
-        prompts,
-        load,
-        model=order.model,
-        request_fields=session.engine.request_fields,
-        seed=order.seed,
-        request_timeout_s=order.timeouts.request_s,
-        stall_timeout_s=order.timeouts.stall_s,
-        on_progress=on_progress,
-    )
+    async with session.watched():
+        return await run_load(
+            session.client,
+            prompts,
+            load,
+            model=order.model,
+            request_fields=session.engine.request_fields,
+            seed=order.seed,
+            request_timeout_s=order.timeouts.request_s,
+            stall_timeout_s=order.timeouts.stall_s,
+            on_progress=on_progress,
+        )
 
 
 async def _cut_short(session: EngineSession, cut: LoadStopped) -> Failure:
     """Why a load ended early: the process died, or it lives and does not answer."""
     if not isinstance(cut, LoadStalled):
         await session.settle()
-    if session.process.exit_code is not None:
+    if session.died:
         return session.failure("serve")
-    return replace(cut.failure, log_tail=session.process.log_tail())
+    return replace(cut.failure, log_tail=session.log_tail())
 
 
 def _too_many_failed(measurement: Measurement, result: LoadResult) -> Failure | None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.placement import Room
 from orchestrator.scheduler import Limits, Restored, Waiting
 from orchestrator.wiring import Study
 from search.trial import Params, TrialState
@@ -26,7 +27,7 @@ class Standing:
         attempts: number → attempt the next launch has.
         failures: number → attempts that failed in a way worth another one.
         gpu_seconds, elapsed_s: spent so far, by killed attempts too.
-        largest_bundle: GPUs of the largest bundle the run ever had.
+        rooms: what the bundles of the run could hold, lost ones included.
     """
 
     run: str = ""
@@ -36,7 +37,7 @@ class Standing:
     failures: dict[int, int] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     elapsed_s: float = 0.0
-    largest_bundle: int = 0
+    rooms: tuple[Room, ...] = ()
 
     def restored(self, study: Study) -> Restored:
         """Where the scheduler goes on: unfinished trials wait again, under their own numbers."""
@@ -45,15 +46,16 @@ class Standing:
             number = proposal.number
             if number not in self.finished:
                 params = Params(proposal.engine, proposal.values)
-                gpus = study.admission.plan(params).gpus
+                plan = study.admission.plan(params)
                 attempt, failures = self.attempts.get(number, 0), self.failures.get(number, 0)
-                waiting.append(Waiting(number, params, gpus, attempt, failures))
+                label = plan.environment.label
+                waiting.append(Waiting(number, params, plan.gpus, attempt, failures, label))
         return Restored(
             waiting=tuple(waiting),
             next_number=max((proposal.number for proposal in self.proposed), default=-1) + 1,
             gpu_seconds=self.gpu_seconds,
             elapsed_s=self.elapsed_s,
-            largest_bundle=self.largest_bundle,
+            rooms=self.rooms,
         )
 
 
@@ -81,7 +83,7 @@ def fold(
             finished[row.number] = row
     events = [event for _, event in journal]
     known = {(row.number, row.attempt) for row in rows}
-    bundles = [len(event.gpu_ids) for event in events if isinstance(event, BundleTaken)]
+    taken = [event for event in events if isinstance(event, BundleTaken)]
     return Standing(
         run=next((event.run for event in events if isinstance(event, RunStarted)), ""),
         proposed=_proposed(events, rows),
@@ -90,7 +92,9 @@ def fold(
         failures=dict(failures),
         gpu_seconds=sum(row.gpu_seconds for row in rows) + _killed_gpu_seconds(journal, known),
         elapsed_s=sum(end - start for start, end in _drivers(journal)),
-        largest_bundle=max(bundles, default=0),
+        rooms=tuple(
+            dict.fromkeys(Room(len(event.gpu_ids), frozenset(event.labels)) for event in taken)
+        ),
     )
 
 

@@ -20,11 +20,13 @@ from orchestrator.metrics_observer import MetricsObserver
 from orchestrator.observer import Observer, RunInfo
 from orchestrator.planning import baselines
 from orchestrator.recorder import Recorder, told_outcome
+from orchestrator.revision import pinned
 from orchestrator.scheduler import Scheduler
 from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
 from orchestrator.standing import Standing, fold
 from orchestrator.wiring import Study, wire
+from runtimes.engines.base import ENGINES
 from runtimes.errors import RunFolderError, UserError
 from runtimes.version import __version__
 from search.expansion import expand
@@ -70,6 +72,11 @@ class RunResult:
     data: RunData = field(repr=False)
 
     @property
+    def best_lossless(self) -> TrialRecord | None:
+        """The best trial's row whose precision costs no accuracy; often `best` itself."""
+        return self.data.best_lossless()
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return RunLayout(self.folder).report
@@ -89,13 +96,16 @@ def run(
         observers: told what happens while it runs.
 
     Raises:
-        UserError: no cluster, a secret that is not set, a port that is taken.
+        UserError: no cluster, a secret that is not set, a port that is taken, a model that is
+            missing on the Hub or not open to this user.
     """
+    study = wire(experiment)
+    _check_secrets(study)
+    experiment = pinned(study)
     study = wire(experiment)
     parent = Path(results if results is not None else experiment.spec.results)
     run_id = new_run_id(experiment.spec.name, datetime.now(UTC), random.Random())  # a name
     layout = RunLayout(parent / run_id)
-    _check_secrets(study)
     _make_folder(layout, experiment)
     return _StudyRun(study, layout, observers).execute(resumed=False)
 
@@ -262,7 +272,8 @@ class _StudyRun:
             goals=self._study.goals,
             planned=limits.trials,
             finished=len(standing.finished),
-            simulated=spec.cluster.simulated_gpus is not None,
+            simulated=spec.cluster.simulated_gpus is not None
+            and not all(ENGINES.get(engine).attaches for engine in spec.engines),
         )
         for observer in self._observers:
             observer.started(info)

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from orchestrator.engine_log import LOG_BYTES, read_ends
+from orchestrator.engine_log import read_all
+from orchestrator.engine_ready import until_ready
 from orchestrator.engine_session import EngineSession
+from orchestrator.engine_start import started
 from orchestrator.messages import (
     AttemptDone,
     Broken,
@@ -21,12 +23,15 @@ from orchestrator.messages import (
     Phase,
     PhaseEntered,
     StageDone,
+    StartStep,
     Stopped,
     TrialEvent,
     TrialOrder,
     secrets_of,
 )
 from orchestrator.stage import StageFailedError, run_stage
+from orchestrator.start_steps import StartSteps
+from orchestrator.trial_devices import TrialDevices
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.secrets import mask
@@ -47,6 +52,10 @@ class TrialBody:
         self._durations: dict[Phase, float] = {}
         self._samples: list[Sample] = []
         self._session: EngineSession | None = None
+        self._devices = TrialDevices(order, emit)
+        self._steps = StartSteps(lambda words: emit(StartStep(self._masked(words))))
+        self._limit: asyncio.Timeout | None = None
+        self._held_s: float | None = None
         self._flags: set[str] = set()
         self._work: asyncio.Task[Measured | Broken] | None = None
         self._cancelled = False
@@ -64,7 +73,10 @@ class TrialBody:
         result: Measured | Broken | Stopped
         samples = b""
         try:
-            result = await self._in_scratch()
+            try:
+                result = await self._in_scratch()
+            finally:
+                await self._devices.until_released()
             self._enter(None)
             samples = await asyncio.to_thread(
                 encode_samples,
@@ -90,13 +102,14 @@ class TrialBody:
                 raise
             return Stopped("cancelled")
         finally:
-            self._log = self._masked(read_ends(scratch / "engine.log", LOG_BYTES))
+            self._steps.close()
+            self._log = self._masked(read_all(scratch))
             shutil.rmtree(scratch, ignore_errors=True)
 
     async def _attempt(self, scratch: Path) -> Measured | Broken:
         limit_s = self._order.timeouts.trial_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as self._limit:
                 return await self._serve_and_measure(scratch)
         except EngineError as error:
             return self._broken(error.failure)
@@ -108,11 +121,13 @@ class TrialBody:
     async def _serve_and_measure(self, scratch: Path) -> Measured:
         order = self._order
         self._enter(Phase.STARTING)
-        async with EngineSession.started(order, scratch / "engine.log") as session:
+        await self._devices.until_free()
+        async with started(order, scratch, self._steps, hold=self._hold) as session:
             self._session = session
+            self._phase_began = session.began_s
             self._enter(Phase.STARTING, announce=True)
             try:
-                await session.ready()
+                await until_ready(session, self._steps)
                 done = [await self._stage(session, index) for index in range(len(order.stages))]
             except StageFailedError as failed:
                 # Requests measured before a failure are part of the record.
@@ -121,8 +136,22 @@ class TrialBody:
             finally:
                 self._samples = session.samples
                 self._enter(Phase.STOPPING)
+        # From here on no process of the engine lives.
         last = done[-1].record
         return Measured(last.stage, last.measurement)
+
+    def _hold(self, waiting: bool) -> None:
+        """Stop the trial's clock while it waits for another trial, and let it go on."""
+        if self._limit is None:
+            return
+        now_s = asyncio.get_running_loop().time()
+        until_s = self._limit.when()
+        if waiting and until_s is not None:
+            self._held_s = until_s - now_s
+            self._limit.reschedule(None)
+        elif not waiting and self._held_s is not None:
+            self._limit.reschedule(now_s + self._held_s)
+            self._held_s = None
 
     async def _stage(self, session: EngineSession, index: int) -> StageDone:
         done = await run_stage(
@@ -161,6 +190,9 @@ class TrialBody:
     def _facts(self, started_unix_s: float) -> Facts:
         session = self._session
         report = session.report if session is not None else None
+        flags = (
+            self._flags | self._devices.flags | (session.flags if session is not None else set())
+        )
         return Facts(
             started_unix_s=started_unix_s,
             ended_unix_s=time.time(),
@@ -175,7 +207,8 @@ class TrialBody:
                 if report is not None
                 else {}
             ),
-            flags=tuple(sorted(self._flags)),
+            flags=tuple(sorted(flags)),
+            dirty=self._devices.dirty,
         )
 
 

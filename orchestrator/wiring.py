@@ -10,8 +10,17 @@ from orchestrator.cluster.base import ClusterSettings
 from orchestrator.messages import Timeouts, TrialOrder
 from orchestrator.placement import Bundle, capacity_reason
 from orchestrator.scheduler import Limits, Waiting
+from orchestrator.spec.environments import environment_of
 from orchestrator.spec.experiment import Experiment
 from orchestrator.spec.models import ConcurrencyLoadSpec, EngineSpec, SecretSpec
+from orchestrator.spec.searched import (
+    combinations,
+    engine_dimensions,
+    fixed_arguments,
+    fixed_variables,
+    only_combinations,
+    shared_dimensions,
+)
 from runtimes.engines.base import ENGINES
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator, find_accelerator
@@ -19,7 +28,8 @@ from runtimes.json_types import Json
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
 from runtimes.measurement import Measurement
 from runtimes.model import ModelFacts, find_model
-from runtimes.plan import Allocation, DeploymentPlan, Environment
+from runtimes.plan import Allocation, DeploymentPlan
+from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS, layout_of, precision_of
 from runtimes.secrets import is_secret_name
 from runtimes.slo import Slo
 from runtimes.workloads.base import WORKLOADS, Workload
@@ -29,14 +39,13 @@ from search.goals import Goal
 from search.materialize import EngineTemplate
 from search.objectives.base import OBJECTIVES
 from search.samplers.base import Sampler, create_sampler
-from search.space import Choice, Dimension, SearchSpace
-from search.trial import LAYOUT_NAMES
+from search.space import SearchSpace
+from search.values import PointValues
 
 _SAFE_VOCAB = 32_000
 """Token ids stay below this where the model's vocabulary is unknown; few models have fewer."""
-_MIN_REQUESTS = 32
-_REQUESTS_PER_STREAM = 8
-"""Closed loops send this many requests per stream by default, so that ramps weigh little."""
+_NODE_GPUS = 8
+"""GPUs of a node that presets are laid out for, where nothing says otherwise."""
 
 
 @dataclass(slots=True)
@@ -105,6 +114,7 @@ class Study:
             simulated_gpus=cluster.simulated_gpus,
             accelerator=cluster.accelerator or "",
             max_gpus=cluster.max_gpus,
+            offline=self.experiment.spec.offline,
         )
 
     def secrets(self, engine: str) -> dict[str, str]:
@@ -146,6 +156,7 @@ class Study:
                 request_s=timeouts.request,
                 trial_s=timeouts.trial,
                 stop_s=timeouts.stop,
+                release_s=timeouts.release,
             ),
             sample_hz=spec.metrics.sample_hz,
             secrets=self.secrets(trial.params.engine),
@@ -162,8 +173,11 @@ class Study:
         }
         return {name: value for name, value in values.items() if value is not None}
 
-    def _capacity(self, gpus: int) -> str | None:
-        return None if self.bundles is None else capacity_reason(gpus, self.bundles)
+    def _capacity(self, plan: DeploymentPlan) -> str | None:
+        if self.bundles is None:
+            return None
+        rooms = [bundle.room for bundle in self.bundles]
+        return capacity_reason(plan.gpus, rooms, plan.environment.label)
 
 
 _DEFAULT_TRIALS = 50
@@ -172,15 +186,16 @@ _DEFAULT_TRIALS = 50
 def wire(experiment: Experiment) -> Study:
     """Build everything `experiment` asks for; starts nothing."""
     spec = experiment.spec
-    model = find_model(spec.model.source)
+    model = find_model(spec.model.source, spec.model.revision)
     accelerator = _accelerator(spec.cluster.accelerator)
     workload = spec.workload
+    templates = {name: _template(experiment, name) for name in spec.engines}
     study = Study(
         experiment=experiment,
         model=model,
         accelerator=accelerator,
-        space=_space(experiment),
-        templates={name: _template(experiment, name) for name in spec.engines},
+        space=_space(experiment, templates),
+        templates=templates,
         goals=tuple(Goal(objective.name, objective.direction) for objective in spec.objectives),
         slo=spec.limits(),
         workload=WORKLOADS.get(workload.kind).from_settings(
@@ -207,44 +222,62 @@ def _accelerator(name: str | None) -> Accelerator | None:
     return None if name is None or name.lower() == "cpu" else find_accelerator(name)
 
 
-def _space(experiment: Experiment) -> SearchSpace:
+def _space(experiment: Experiment, templates: Mapping[str, EngineTemplate]) -> SearchSpace:
     spec = experiment.spec
-    dimensions = [
-        Dimension(name, Choice(tuple(getattr(spec.parallel, name))), None) for name in LAYOUT_NAMES
-    ]
-    for engine, section in spec.engines.items():
-        dimensions += [Dimension(name, domain, engine) for name, domain in section.search.items()]
-        dimensions += [
-            Dimension(f"env.{name}", Choice(tuple(value)), engine)
-            for name, value in section.env.items()
-            if isinstance(value, list)
-        ]
-    constraints = tuple(Constraint.parse(text) for text in spec.constraints)
-    return SearchSpace(tuple(spec.engines), tuple(dimensions), constraints)
+    dimensions = [*shared_dimensions(spec)]
+    for engine in spec.engines:
+        dimensions += engine_dimensions(spec, engine).dimensions
+    return SearchSpace(
+        tuple(spec.engines),
+        tuple(dimensions),
+        tuple(Constraint.parse(text) for text in spec.constraints),
+        combinations=combinations(spec),
+        product=not only_combinations(spec),
+        known=PointValues(templates),
+    )
 
 
 def _template(experiment: Experiment, name: str) -> EngineTemplate:
     spec = experiment.spec
     engine = spec.engines[name]
-    python = engine.environment.python if engine.environment is not None else None
     return EngineTemplate(
         engine=name,
         model=spec.model.source,
         revision=spec.model.revision,
-        args=dict(engine.args),
-        env=_fixed_env(engine),
+        args=fixed_arguments(spec, name),
+        env=_variables(experiment, name),
         secrets=tuple(sorted(_secret_names(engine))),
-        environment=Environment(python),
+        environment=environment_of(engine.environment),
         options=_options(experiment, name, engine),
+        dummy_weights=spec.weights == "dummy",
+        layouts={
+            preset: layout_of(preset, _imitated(name, engine), _node_gpus(experiment))
+            for preset in LAYOUT_PRESETS
+        },
+        precisions={
+            preset: precision_of(preset, _imitated(name, engine)) for preset in PRECISION_PRESETS
+        },
     )
 
 
-def _fixed_env(engine: EngineSpec) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in engine.env.items()
-        if isinstance(value, str) and not is_secret_name(name)
-    }
+def _variables(experiment: Experiment, name: str) -> dict[str, str]:
+    """Fixed variables; offline those of the engine as well, unless the user sets them."""
+    spec = experiment.spec
+    offline = ENGINES.get(name).offline_env if spec.offline else {}
+    secrets = _secret_names(spec.engines[name])
+    own = {variable: value for variable, value in offline.items() if variable not in secrets}
+    return {**own, **fixed_variables(spec, name)}
+
+
+def _node_gpus(experiment: Experiment) -> int:
+    cluster = experiment.spec.cluster
+    known = cluster.simulated_gpus or cluster.max_gpus or _NODE_GPUS
+    return cluster.gpus_per_node or min(_NODE_GPUS, known)
+
+
+def _imitated(name: str, engine: EngineSpec) -> str:
+    """The engine whose presets those of `name` are."""
+    return str({**ENGINES.get(name).options, **engine.options}.get("imitates", name))
 
 
 def _secret_names(engine: EngineSpec) -> set[str]:
@@ -268,9 +301,8 @@ def _options(experiment: Experiment, name: str, engine: EngineSpec) -> dict[str,
 def _load(experiment: Experiment) -> Load:
     load = experiment.spec.workload.load
     if isinstance(load, ConcurrencyLoadSpec):
-        default = max(_MIN_REQUESTS, _REQUESTS_PER_STREAM * load.value)
-        return ConcurrencyLoad(load.value, default if load.requests is None else load.requests)
-    return PoissonLoad(load.rate, load.requests)
+        return ConcurrencyLoad(load.value, load.request_count)
+    return PoissonLoad(load.rate, load.request_count)
 
 
 def _default_warmup(load: Load) -> int:

@@ -10,19 +10,28 @@ class FailureKind(Enum):
     """What went wrong; the value is what the record and the metrics carry.
 
     `retryable` kinds may succeed on another attempt without a change. `infeasible` kinds say
-    that the configuration cannot work here, which the search learns as a constraint.
+    that the configuration cannot work here, which the search learns as a constraint: the memory
+    of a GPU does not suffice for the weights, for the KV cache, for what a start tries out
+    (profiling, graph capture), or for the requests that come.
     """
 
     BAD_ARGUMENT = "bad_argument"
     INVALID_CONFIG = "invalid_config"
     TOO_MANY_GPUS = "too_many_gpus"
     MODEL_MISSING = "model_missing"
+    MODEL_GATED = "model_gated"
     CONTEXT_TOO_LONG = "context_too_long"
     QUANTIZATION_MISMATCH = "quantization_mismatch"
-    OUT_OF_MEMORY = "out_of_memory"
+    OOM_WEIGHTS = "oom_weights"
+    OOM_KV_CACHE = "oom_kv_cache"
+    OOM_WARMUP = "oom_warmup"
+    OOM_SERVING = "oom_serving"
+    HOST_OUT_OF_MEMORY = "host_out_of_memory"
     GPU_BUSY = "gpu_busy"
     PORT_IN_USE = "port_in_use"
     COLLECTIVE = "collective"
+    RENDEZVOUS = "rendezvous"
+    CPU_BINDING = "cpu_binding"
     MISSING_KERNEL = "missing_kernel"
     EXECUTABLE_MISSING = "executable_missing"
     ENVIRONMENT_FAILED = "environment_failed"
@@ -41,14 +50,24 @@ class FailureKind(Enum):
 
     @property
     def infeasible(self) -> bool:
-        return self is FailureKind.OUT_OF_MEMORY
+        return self in _INFEASIBLE
 
 
+_INFEASIBLE = frozenset(
+    {
+        FailureKind.OOM_WEIGHTS,
+        FailureKind.OOM_KV_CACHE,
+        FailureKind.OOM_WARMUP,
+        FailureKind.OOM_SERVING,
+    }
+)
 _RETRYABLE = frozenset(
     {
+        FailureKind.HOST_OUT_OF_MEMORY,  # what else ran on the node may have taken the memory
         FailureKind.GPU_BUSY,
         FailureKind.PORT_IN_USE,
         FailureKind.COLLECTIVE,
+        FailureKind.RENDEZVOUS,
         FailureKind.NODE_LOST,
     }
 )

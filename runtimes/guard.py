@@ -11,12 +11,13 @@ forks, detaches or opens sessions. B ends the tree when the owner dies, when A d
 would not do: a Ray worker that exits in good order first kills its direct children. A and B
 killed at the same instant is the one case left; a living owner covers it (`supervisor.py`).
 
-    python -I -S guard.py --owner-pid PID --grace-s S --status FILE [--alive-fd FD] -- ARGV...
+    python -I -S guard.py --owner-pid PID --grace-s S --status FILE [OPTION VALUE]... -- ARGV...
 
 The owner must be the parent. Ending is SIGTERM to every descendant, a grace, then SIGKILL until
 none is left. The grace is `--grace-s` after SIGTERM and `SHORT_GRACE_S` otherwise. FILE must not
-exist yet. FD, a pipe's write end, gets a byte at each change of FILE and closes when both guards
-are gone.
+exist yet. `--alive-fd`, a pipe's write end, gets a byte at each change of FILE and closes when both
+guards are gone. `--afterwards`, a JSON list, is a command that ends what is nobody's descendant (a
+container): each guard runs it after its sweep, for `AFTERWARDS_S` at most.
 
 Exit status: the engine's, 128 + n for a signal n; `CANNOT_START`; `NO_OWNER`.
 """
@@ -42,6 +43,8 @@ CANNOT_START = 127
 """Exit status when the command cannot be executed; the log has a line with the reason."""
 NO_OWNER = 125
 """Exit status when the owner was gone before the engine was started."""
+AFTERWARDS_S = 40.0
+"""Time for the command that runs after a sweep."""
 
 _SWEEP_INTERVAL_S = 0.1
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -152,9 +155,8 @@ def read_status(path: Path) -> Status | None:
         values = json.loads(path.read_text())
     except OSError:  # a guard whose disk has gone must sweep all the same
         return None
-    guard, inner, engine = (
-        Process(values[name], values["started"][name]) for name in ("guard", "inner", "engine")
-    )
+    started = values["started"]
+    guard, inner, engine = (Process(values[name], started[name]) for name in Status._fields[:3])
     return Status(guard, inner, engine, values["exit_code"])
 
 
@@ -163,6 +165,7 @@ class _Options(NamedTuple):
     grace_s: float
     status: Path
     alive_fd: int | None
+    afterwards: list[str]
     argv: list[str]
 
 
@@ -175,6 +178,7 @@ def _parse(arguments: Sequence[str]) -> _Options:
         grace_s=float(flags["--grace-s"]),
         status=Path(flags["--status"]),
         alive_fd=None if alive_fd is None else int(alive_fd),
+        afterwards=json.loads(flags.get("--afterwards", "[]")),
         argv=list(arguments[end + 1 :]),
     )
 
@@ -223,8 +227,7 @@ class _Level:
 
     def wait(self, timeout_s: float | None) -> None:
         """Return after a signal, the end of something watched, or `timeout_s`."""
-        timeout_ms = None if timeout_s is None else timeout_s * 1e3
-        for handle, _events in self._poll.poll(timeout_ms):
+        for handle, _events in self._poll.poll(None if timeout_s is None else timeout_s * 1e3):
             if handle == self._wake:
                 os.read(self._wake, 4096)
                 continue
@@ -273,6 +276,18 @@ class _Level:
                     asked.add(process)
             self.wait(_SWEEP_INTERVAL_S)
 
+    def end(self, grace_s: float) -> None:
+        """End every descendant, then what `--afterwards` ends."""
+        self.sweep(grace_s)
+        command = self._options.afterwards
+        if not command:
+            return
+        os.posix_spawn(command[0], command, _given_environment())
+        deadline_s = time.monotonic() + AFTERWARDS_S
+        while self.reap() and time.monotonic() < deadline_s:
+            self.wait(_SWEEP_INTERVAL_S)
+        self.sweep(0.0)
+
     def exit_status(self, default: int) -> int:
         """The engine's exit code as a shell shows it; `default` when it is not known."""
         code = default if self._exit_code is None else self._exit_code
@@ -302,7 +317,7 @@ def _outer(options: _Options) -> int:
     inner_code = _outlive(inner_pid, level)
     # Also after an exit in good order: what B left behind, if it failed, is A's to end.
     level.status = read_status(options.status)
-    level.sweep(SHORT_GRACE_S)
+    level.end(SHORT_GRACE_S)
     return level.exit_status(default=inner_code)
 
 
@@ -337,7 +352,7 @@ def _inner(options: _Options, owner_fd: int, outer: Process) -> int:
     level.save()
     while level.reap() and not level.must_sweep:
         level.wait(None)
-    level.sweep(options.grace_s if level.terminated else SHORT_GRACE_S)
+    level.end(options.grace_s if level.terminated else SHORT_GRACE_S)
     return level.exit_status(default=CANNOT_START)
 
 

@@ -33,13 +33,14 @@ PLACEHOLDERS = (HOST, PORT, MASTER_HOST, MASTER_PORT, RPC_PORT, BIN, FILES)
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where an engine's interpreter comes from; at most one of the first four ways is given.
+    """Where an engine's interpreter comes from; at most one of the first three ways is given.
 
     Attributes:
-        python: path of the interpreter the engine is installed for.
+        python: path of the interpreter the engine is installed for; beside `requirements`, of the
+            one their virtual environment is made with.
         requirements: what to install with pip into a virtual environment of the node.
         image: container image that has the engine.
-        label: label of the nodes on which the engine is installed.
+        label: label of the nodes on which the engine is installed; may stand beside any of them.
         overrides: requirements installed last and without their dependencies.
         wheels: folders in which pip finds further wheels.
         container: the program that runs images: `docker` or `podman`.
@@ -59,17 +60,17 @@ class Environment:
 
     def command(self, name: str) -> str:
         """How the engine's command `name` is called in this environment."""
-        if self.python is not None:
-            return str(PurePath(self.python).with_name(name))
-        return f"{BIN}/{name}" if self.requirements else name
+        if self.requirements:
+            return f"{BIN}/{name}"
+        return name if self.python is None else str(PurePath(self.python).with_name(name))
 
     @property
     def interpreter(self) -> str | None:
         """How its Python is called; None where only commands on PATH are known."""
-        if self.python is not None:
-            return self.python
         if self.requirements:
             return f"{BIN}/python"
+        if self.python is not None:
+            return self.python
         return "python3" if self.image is not None else None
 
     def version_of(self, distribution: str) -> str | None:

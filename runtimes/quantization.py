@@ -66,9 +66,11 @@ class CheckpointQuantization:
         weights: the format its weights stand in, where one of ours says it.
         kv_cache: the format its KV cache has scales for; None when it has none.
         source: the file that says so.
+        experts_only: True when only a mixture's experts are quantised.
     """
 
     method: str
     weights: Precision | None = None
     kv_cache: Precision | None = None
     source: str = "config.json"
+    experts_only: bool = False

@@ -11,6 +11,7 @@ MIN_SECRET_LENGTH = 6
 """Characters below which a value is taken for a placeholder: masking `1` would spoil every log."""
 
 _VARIABLE = re.compile(r"(_KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(://)[^\s/]+@")
 # Narrower than for variables: `allow-credentials` and `…-per-token` are ordinary arguments.
 _ARGUMENT = re.compile(r"(^|-)(api-key|(hf|access|auth)-token|password|secret)$")
 
@@ -41,3 +42,8 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(filter(None, set(secrets)), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with what stands before the `@` of an address replaced by `MASK`."""
+    return _CREDENTIALS.sub(rf"\1{MASK}@", text)

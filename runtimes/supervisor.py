@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -10,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from runtimes import guard
+from runtimes import end_container, guard
 from runtimes.secrets import mask, secret_values
 
 _logger = logging.getLogger(__name__)
@@ -27,7 +29,27 @@ _SCRUBBED = frozenset(
         "VIRTUAL_ENV",
     }
 )
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# The last one is what engines that listen everywhere take for their own address.
+_LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRef:
+    """A container that a process runs as the client of, and that does not end with it.
+
+    Attributes:
+        program: path of `docker` or `podman`.
+        id_file: where the client writes the container's id (`--cidfile`); must not exist before.
+    """
+
+    program: str
+    id_file: Path
+
+    @property
+    def ending(self) -> list[str]:
+        """The command that ends it; does nothing the second time."""
+        script = str(Path(end_container.__file__))
+        return [sys.executable, "-I", "-S", script, self.program, str(self.id_file.absolute())]
 
 
 class EngineProcess:
@@ -45,12 +67,14 @@ class EngineProcess:
         log_path: Path,
         status_path: Path,
         secrets: Sequence[str],
+        container: ContainerRef | None = None,
     ) -> None:
         self.log_path = log_path
         self.status_path = status_path
         self._popen = popen
         self._alive_fd = alive_fd
         self._secrets = secrets
+        self._container = container
         self._status: guard.Status | None = None
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -67,6 +91,8 @@ class EngineProcess:
         log_path: Path,
         cwd: Path,
         grace_s: float = 10.0,
+        container: ContainerRef | None = None,
+        held_fds: Sequence[int] = (),
     ) -> AsyncIterator[EngineProcess]:
         """Start `argv`; leaving the block ends the whole tree and waits until it is gone.
 
@@ -80,11 +106,22 @@ class EngineProcess:
                 The status file of the guard stands beside it, with `.pids.json` added.
             cwd: working folder of the engine.
             grace_s: time between SIGTERM and SIGKILL.
+            container: what `argv` is the client of; ended by its id when the tree ends.
+            held_fds: files that stay open until the whole tree is gone, also when this process
+                dies first: a lock held so is not free before the last writer has ended.
 
         Raises:
             OSError: the log cannot be written or `cwd` does not exist; nothing was started.
         """
-        process = cls._spawn(argv, env=env, log_path=log_path, cwd=cwd, grace_s=grace_s)
+        process = cls._spawn(
+            argv,
+            env=env,
+            log_path=log_path,
+            cwd=cwd,
+            grace_s=grace_s,
+            container=container,
+            held_fds=held_fds,
+        )
         try:
             await asyncio.wait({process._started})
             yield process
@@ -100,6 +137,8 @@ class EngineProcess:
         log_path: Path,
         cwd: Path,
         grace_s: float,
+        container: ContainerRef | None,
+        held_fds: Sequence[int],
     ) -> EngineProcess:
         """Start the guard without a single await, so that no cancellation can lose it.
 
@@ -112,6 +151,8 @@ class EngineProcess:
         reader, writer = os.pipe()
         options = ["--owner-pid", str(os.getpid()), "--grace-s", str(grace_s)]
         options += ["--status", str(status_path), "--alive-fd", str(writer)]
+        if container is not None:
+            options += ["--afterwards", json.dumps(container.ending)]
         try:
             with log_path.open("ab") as log:
                 popen = subprocess.Popen(
@@ -122,7 +163,7 @@ class EngineProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    pass_fds=(writer,),
+                    pass_fds=(writer, *held_fds),
                 )
         except BaseException:
             os.close(reader)
@@ -135,6 +176,7 @@ class EngineProcess:
             log_path=log_path,
             status_path=status_path,
             secrets=secret_values(env),
+            container=container,
         )
 
     @property
@@ -192,18 +234,22 @@ class EngineProcess:
             self._loop.remove_reader(self._alive_fd)
             os.close(self._alive_fd)
             # Both guards have closed their files, so A is in its last microseconds or reaped.
-            guard_code = self._popen.wait()
-            self._gone.set_result(self._final_code(guard_code))
+            self._conclude(self._popen.wait())
         if not self._started.done():
             self._started.set_result(None)
 
-    def _final_code(self, guard_code: int) -> int:
-        if self._status is None:
-            return guard_code
-        if self._status.exit_code is None:
-            self._end_unguarded(self._status.engine)
-            return guard_code
-        return self._status.exit_code
+    def _conclude(self, guard_code: int) -> None:
+        status = self._status
+        if status is not None and status.exit_code is not None:
+            self._gone.set_result(status.exit_code)
+            return
+        if status is not None:
+            self._end_unguarded(status.engine)
+        if self._container is None:
+            self._gone.set_result(guard_code)
+            return
+        ended = self._loop.run_in_executor(None, _run, self._container.ending)
+        ended.add_done_callback(lambda _ended: self._gone.set_result(guard_code))
 
     def _end_unguarded(self, engine: guard.Process) -> None:
         """Kill what can still be found of a tree whose two guards were killed together."""
@@ -212,6 +258,10 @@ class EngineProcess:
         _logger.error("both guards of engine process %d were killed; killing it", engine.pid)
         for process in (*guard.descendants(engine.pid), engine):
             process.send(signal.SIGKILL)
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
 def _without_progress(text: str) -> list[str]:
@@ -224,12 +274,13 @@ def engine_environment(
     extra: Mapping[str, str],
     secrets: Mapping[str, str],
     visible_devices: Sequence[str] | None,
+    hosts: Sequence[str] = (),
 ) -> dict[str, str]:
     """The environment an engine gets.
 
     From `base` go Ray's variables (`RAY_*`), the thread count Ray sets for its workers, and what
     points a Python at modules or a virtual environment that are not the engine's. Loopback is
-    added to the hosts that no proxy serves, since clients reach the engine there.
+    added to the hosts that no proxy serves, since clients reach the engine there, and `hosts` are.
 
     Args:
         base: usually `os.environ`.
@@ -237,6 +288,7 @@ def engine_environment(
         secrets: variables that reach the engine only this way.
         visible_devices: ids for CUDA_VISIBLE_DEVICES, which win over `extra`, since devices
             outside the allocation belong to others; None for simulated devices removes it.
+        hosts: addresses at which processes of the deployment listen beside loopback.
     """
     environment = {
         name: value
@@ -245,7 +297,7 @@ def engine_environment(
     }
     environment |= {**extra, **secrets}
     # Programs differ in the spelling they read first, so both say the same.
-    unproxied = _with_loopback(_no_proxy(extra) or _no_proxy(base))
+    unproxied = _with_hosts(_no_proxy(extra) or _no_proxy(base), hosts)
     environment |= {"no_proxy": unproxied, "NO_PROXY": unproxied}
     if visible_devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible_devices)
@@ -256,8 +308,8 @@ def _no_proxy(variables: Mapping[str, str]) -> str:
     return variables.get("no_proxy") or variables.get("NO_PROXY") or ""
 
 
-def _with_loopback(no_proxy: str) -> str:
+def _with_hosts(no_proxy: str, added: Sequence[str]) -> str:
     if no_proxy.strip() == "*":  # "nothing goes through a proxy"; in a list it loses that meaning
         return "*"
     hosts = [host.strip() for host in no_proxy.split(",") if host.strip()]
-    return ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))
+    return ",".join(dict.fromkeys([*hosts, *_LOOPBACK, *added]))

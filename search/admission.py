@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from runtimes.engines.base import Engine, create_engine
+from runtimes.engines.base import Engine, Refusal, create_engine
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator
-from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.plan import DeploymentPlan, EngineConfig
-from search.constraints import constraint_name
-from search.materialize import ENV_PREFIX, EngineTemplate, materialize
+from search.materialize import ENV_PREFIX, EngineTemplate, inexpressible, materialize
 from search.space import SearchSpace
-from search.trial import LAYOUT_NAMES, Params
+from search.trial import LAYOUT_NAMES, PRECISION_NAMES, Params
+from search.values import COMMON_NAMES, PointValues, constraint_name
 
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:[.,]\d+)*(?!\w)")
 
@@ -27,10 +26,12 @@ class Exclusion:
     Attributes:
         rule: the rule, the same for every point it excludes; for counting.
         message: the rule with this point's values.
+        engine: the engine whose rule it is; empty for those that hold for every engine.
     """
 
     rule: str
     message: str
+    engine: str = ""
 
 
 class Admission:
@@ -42,7 +43,7 @@ class Admission:
         space: where the constraints stand.
         templates: what is fixed, by engine.
         model, accelerator: facts for the engines' rules; None when unknown.
-        capacity: why a deployment of so many GPUs can never be placed; None when it can.
+        capacity: why a deployment can never be placed; None when it can.
         engine_of: makes the engine of a registered name.
 
     Raises:
@@ -56,7 +57,7 @@ class Admission:
         *,
         model: ModelFacts | None,
         accelerator: Accelerator | None,
-        capacity: Callable[[int], str | None],
+        capacity: Callable[[DeploymentPlan], str | None],
         engine_of: Callable[[str], Engine] = create_engine,
     ) -> None:
         unknown = unknown_names(space, templates)
@@ -67,30 +68,57 @@ class Admission:
         self._model = model
         self._accelerator = accelerator
         self._capacity = capacity
-        self._engine_of = engine_of
-        self._engines: dict[str, Engine] = {}
+        self._values = PointValues(templates, engine_of)
 
     def check(self, params: Params) -> Exclusion | None:
-        """The first reason against `params`: constraints, the engine, capacity; None to launch.
+        """The first reason against `params`; None to launch.
+
+        Presets that the engine cannot express come first, then constraints, the engine's own
+        rules, capacity.
 
         Raises:
             UserError: a constraint has no truth value for them.
         """
+        for found in inexpressible(params, self._templates):
+            words = f"{params.engine} has no {found.preset}: {found.reason}"
+            return Exclusion(f"preset {found.preset}", words, params.engine)
         config = materialize(params, self._templates)
         broken = self._broken_constraint(params, config)
         if broken is not None:
             return broken
-        engine = self._engine(config.engine)
+        engine = self._values.engine(config.engine)
         refusal = engine.refuse(config, self._model, self._accelerator)
         if refusal is not None:
-            return Exclusion(f"{params.engine}: {refusal.rule}", refusal.message)
-        full = self._capacity(engine.plan(config).gpus)
+            return Exclusion(refusal.rule, refusal.message, params.engine)
+        full = self._capacity(engine.plan(config))
         return None if full is None else Exclusion(_without_numbers(full), full)
+
+    def config(self, params: Params) -> EngineConfig:
+        """The configuration of `params`, whether or not it may be launched."""
+        return materialize(params, self._templates)
 
     def plan(self, params: Params) -> DeploymentPlan:
         """The processes of `params`, whether or not they may be launched."""
-        config = materialize(params, self._templates)
-        return self._engine(config.engine).plan(config)
+        config = self.config(params)
+        return self._values.engine(config.engine).plan(config)
+
+    def mapped(self, params: Params) -> DeploymentPlan:
+        """The processes of the layout and the precision of `params` alone, without arguments and
+        variables, fixed ones included; whether or not they may be launched.
+        """
+        template = self._templates[params.engine]
+        neutral = {
+            name: value
+            for name, value in params.values.items()
+            if name in LAYOUT_NAMES or name in PRECISION_NAMES
+        }
+        bare = {params.engine: replace(template, args={}, env={})}
+        config = materialize(Params(params.engine, neutral), bare)
+        return self._values.engine(config.engine).plan(config)
+
+    def refusal(self, config: EngineConfig) -> Refusal | None:
+        """What the engine itself has against `config`; None when nothing."""
+        return self._values.engine(config.engine).refuse(config, self._model, self._accelerator)
 
     def config_id(self, params: Params) -> str:
         """Equal for parameters that start the same command in the same environment."""
@@ -99,8 +127,7 @@ class Admission:
     def _broken_constraint(self, params: Params, config: EngineConfig) -> Exclusion | None:
         if not self._space.constraints:
             return None
-        gpus = self._engine(config.engine).gpus(config.layout)
-        values = _constraint_values(params.engine, config, gpus)
+        values = self._values.of_config(params, config)
         for constraint in self._space.constraints:
             if not constraint.applies(values):
                 continue
@@ -113,12 +140,6 @@ class Admission:
                 return Exclusion(rule, f"{rule} is false for {constraint.shown(values)}")
         return None
 
-    def _engine(self, name: str) -> Engine:
-        engine = self._engines.get(name)
-        if engine is None:
-            engine = self._engines[name] = self._engine_of(name)
-        return engine
-
 
 def unknown_names(space: SearchSpace, templates: Mapping[str, EngineTemplate]) -> list[str]:
     """Per constraint that reads a name no engine has, one sentence that lists the known names.
@@ -126,9 +147,10 @@ def unknown_names(space: SearchSpace, templates: Mapping[str, EngineTemplate]) -
     Such a rule would apply to nothing, which a user who misspelt an argument would not see.
     """
     names = {dimension.name for dimension in space.dimensions}
+    names |= {name for combination in space.combinations for name in combination.values}
     for template in templates.values():
         names |= template.args.keys() | {f"{ENV_PREFIX}{name}" for name in template.env}
-    known = {constraint_name(name) for name in names} | {*LAYOUT_NAMES, "gpus", "engine"}
+    known = {constraint_name(name) for name in names} | COMMON_NAMES
     return [
         f"constraint `{constraint.text}` reads {name}, which no engine here sets or searches; "
         f"known: {', '.join(sorted(known))}"
@@ -136,14 +158,6 @@ def unknown_names(space: SearchSpace, templates: Mapping[str, EngineTemplate]) -
         for name in constraint.names
         if name not in known
     ]
-
-
-def _constraint_values(engine: str, config: EngineConfig, gpus: int) -> dict[str, Json]:
-    layout = config.layout
-    values: dict[str, Json] = {constraint_name(name): value for name, value in config.args.items()}
-    values.update({constraint_name(ENV_PREFIX + name): value for name, value in config.env.items()})
-    values.update(engine=engine, tp=layout.tp, pp=layout.pp, dp=layout.dp, gpus=gpus)
-    return values
 
 
 def _without_numbers(message: str) -> str:

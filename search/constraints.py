@@ -1,4 +1,4 @@
-"""Rules of an experiment: expressions that a point of the search space must make true."""
+"""Rules of an experiment: expressions that a point must make true, or a dimension waits for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from runtimes.json_types import Json
 from search.expressions import evaluate, names_in, parse
 
 
-def constraint_name(parameter: str) -> str:
-    """How a constraint spells a parameter: `max-num-seqs` is `max_num_seqs`, `env.A` is `env_A`."""
-    return parameter.replace("-", "_").replace(".", "_")
-
-
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """One rule, written in the language of `search.expressions`.
 
-    Names are `tp`, `pp`, `dp`, `gpus` (their product), `engine`, and parameters as
-    `constraint_name` spells them. Two constraints of the same text are equal.
+    Names are those of `search.values`: `tp` and other degrees, `gpus` (what the engine takes),
+    `engine`, `quantization_gemm`, and parameters as `constraint_name` spells them. Two
+    constraints of the same text are equal.
     """
 
     text: str
@@ -49,18 +45,52 @@ class Constraint:
         Raises:
             ValueError: it has no truth value for them; says which values and why.
         """
-        try:
-            result = evaluate(self._tree, values)
-            if not isinstance(result, bool):
-                raise ValueError(
-                    f"it gives {result!r}, not true or false; compare it with something"
-                )
-        except ValueError as error:
-            raise ValueError(
-                f"constraint `{self.text}` cannot be decided for {self.shown(values)}: {error}"
-            ) from None
-        return result
+        return _decided(self._tree, values, f"constraint `{self.text}`", self.shown(values))
 
     def shown(self, values: Mapping[str, Json]) -> str:
         """The values it reads, for messages: `tp=8, pp=2`."""
-        return ", ".join(f"{name}={values.get(name)!r}" for name in self.names) or "any values"
+        return _shown(self.names, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When a dimension is searched; language and names as of a `Constraint`."""
+
+    text: str
+    names: tuple[str, ...] = field(compare=False)
+    _tree: ast.expr = field(compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read a condition.
+
+        Raises:
+            ValueError: it cannot be read or holds what is not allowed; says where.
+        """
+        tree = parse(text)
+        return cls(" ".join(text.split()), names_in(tree), tree)
+
+    def holds(self, values: Mapping[str, Json]) -> bool:
+        """True when `values` fulfil it; not when a name it reads has no value.
+
+        Raises:
+            ValueError: it has no truth value for them; says which values and why.
+        """
+        if any(values.get(name) is None for name in self.names):
+            return False
+        shown = _shown(self.names, values)
+        return _decided(self._tree, values, f"condition `{self.text}`", shown)
+
+
+def _decided(tree: ast.expr, values: Mapping[str, Json], what: str, shown: str) -> bool:
+    try:
+        result = evaluate(tree, values)
+        if not isinstance(result, bool):
+            raise ValueError(f"it gives {result!r}, not true or false; compare it with something")
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be decided for {shown}: {error}") from None
+    return result
+
+
+def _shown(names: tuple[str, ...], values: Mapping[str, Json]) -> str:
+    return ", ".join(f"{name}={values.get(name)!r}" for name in names) or "any values"

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from random import Random
 
-from search.admission import Admission
-from search.space import Dimension, SearchSpace
+from search.admission import Admission, Exclusion
+from search.samplers.random import uniform_point
+from search.space import SearchSpace
 from search.trial import LAYOUT_NAMES, Params
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """Points that one rule excludes.
+
+    Attributes:
+        rule, engine: as in `Exclusion`.
+        message: the rule as it reads for the first of them.
+        count: how many.
+    """
+
+    rule: str
+    engine: str
+    message: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +37,22 @@ class Expansion:
     Attributes:
         valid: points to launch, each configuration once; None when the space is not counted.
         duplicates: admissible points whose configuration an earlier point already has.
-        excluded: points by the rule that excludes them; a rule reads as it did for the first.
+        rules: what excludes the others, by engine and rule.
         points: valid points in order, at most as many as asked for.
     """
 
     valid: int | None
     duplicates: int
-    excluded: Mapping[str, int]
+    rules: tuple[Excluded, ...]
     points: tuple[Params, ...]
+
+    @property
+    def excluded(self) -> Mapping[str, int]:
+        """Excluded points by message; rules of several engines that read alike are one."""
+        counts: Counter[str] = Counter()
+        for rule in self.rules:
+            counts[rule.message] += rule.count
+        return dict(counts)
 
 
 def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None) -> Expansion:
@@ -35,20 +62,18 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
     `valid` is None and `points` empty.
 
     Raises:
-        UserError: a constraint has no truth value for some point.
+        UserError: a constraint or condition has no truth value for some point.
     """
     if not space.countable:
-        return Expansion(None, 0, {}, ())
+        return Expansion(None, 0, (), ())
     seen: set[str] = set()
     duplicates = 0
-    excluded: Counter[str] = Counter()
-    messages: dict[str, str] = {}
+    excluded = _Tally()
     kept: list[Params] = []
     for params in space.points():
         exclusion = admission.check(params)
         if exclusion is not None:
-            excluded[exclusion.rule] += 1
-            messages.setdefault(exclusion.rule, exclusion.message)
+            excluded.add(exclusion)
             continue
         config_id = admission.config_id(params)
         if config_id in seen:
@@ -57,35 +82,66 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
         seen.add(config_id)
         if limit is None or len(kept) < limit:
             kept.append(params)
-    shown: Counter[str] = Counter()
-    for rule, count in excluded.items():
-        shown[messages[rule]] += count
-    return Expansion(len(seen), duplicates, dict(shown), tuple(kept))
+    return Expansion(len(seen), duplicates, excluded.rules(), tuple(kept))
+
+
+def sampled_exclusions(
+    space: SearchSpace, admission: Admission, *, count: int, seed: int
+) -> tuple[Excluded, ...]:
+    """What excludes `count` points of a space that is not counted, drawn at random."""
+    excluded = _Tally()
+    rng = Random(seed)
+    for _ in range(count):
+        exclusion = admission.check(uniform_point(space, rng))
+        if exclusion is not None:
+            excluded.add(exclusion)
+    return excluded.rules()
+
+
+class _Tally:
+    """Counts exclusions by engine and rule, and keeps the first of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._first: dict[tuple[str, str], Exclusion] = {}
+
+    def add(self, exclusion: Exclusion) -> None:
+        key = exclusion.engine, exclusion.rule
+        self._counts[key] += 1
+        self._first.setdefault(key, exclusion)
+
+    def rules(self) -> tuple[Excluded, ...]:
+        return tuple(
+            Excluded(rule, engine, self._first[engine, rule].message, count)
+            for (engine, rule), count in self._counts.items()
+        )
 
 
 def baseline(space: SearchSpace, admission: Admission, engine: str) -> Params | None:
     """The engine's defaults on the fewest GPUs: what a user has who tunes nothing.
 
     Holds layout values only, so that every searched argument is left to the engine. Among
-    admissible layouts of equal size the smallest tp wins, then the smallest pp. None when no
-    layout is admissible.
+    admissible layouts of equal size the smallest tp wins, then the smallest pp, then the one
+    that uses the fewest degrees. None when no layout is admissible.
     """
-    layouts = SearchSpace((engine,), tuple(_layout_dimensions(space, engine)))
-    for params in sorted(layouts.points(), key=_layout_rank):
-        if admission.check(params) is None:
-            return params
-    return None
+    dimensions = tuple(item for item in space.for_engine(engine) if item.name in LAYOUT_NAMES)
+    layouts = SearchSpace((engine,), dimensions, known=space.known)
+    admitted = (
+        params
+        for params in chain(layouts.points(), _combined_layouts(space, engine))
+        if admission.check(params) is None
+    )
+    return min(admitted, key=lambda params: _rank(params, admission), default=None)
 
 
-def _layout_dimensions(space: SearchSpace, engine: str) -> list[Dimension]:
-    return [item for item in space.for_engine(engine) if item.name in LAYOUT_NAMES]
+def _combined_layouts(space: SearchSpace, engine: str) -> Iterator[Params]:
+    """Layouts of the combinations of `engine`."""
+    for params in space.combinations:
+        if params.engine == engine:
+            layout = {name: params.values[name] for name in LAYOUT_NAMES if name in params.values}
+            yield Params(engine, layout)
 
 
-def _layout_rank(params: Params) -> tuple[int, int, int]:
-    tp, pp, dp = (_degree(params, name) for name in LAYOUT_NAMES)
-    return tp * pp * dp, tp, pp
-
-
-def _degree(params: Params, name: str) -> int:
-    value = params.values.get(name, 1)
-    return value if isinstance(value, int) else 1
+def _rank(params: Params, admission: Admission) -> tuple[int, int, int, int]:
+    layout = admission.config(params).layout
+    return admission.plan(params).gpus, layout.tp, layout.pp, len(layout.used)

@@ -9,9 +9,19 @@ from typing import TypeAlias
 
 from runtimes.failure import Failure
 from runtimes.json_types import Json, canonical_json
+from runtimes.parallel import DEGREES
+from runtimes.quantization import PARTS
 
-LAYOUT_NAMES = ("tp", "pp", "dp")
-"""Parameters that make the layout; every other one is an engine argument or `env.NAME`."""
+LAYOUT_PRESET = "parallel.preset"
+"""Parameter that names a layout of `runtimes.presets`; null for the degrees beside it."""
+LAYOUT_NAMES = (LAYOUT_PRESET, *DEGREES)
+"""Parameters that make the layout."""
+PRECISION_PRESET = "quantization.preset"
+"""Parameter that names a precision of `runtimes.presets`; null for the parts beside it."""
+PRECISION_PARTS = {f"quantization.{part}": part for part in PARTS}
+"""Part of a precision (`kv_cache`) by parameter name (`quantization.kv_cache`)."""
+PRECISION_NAMES = (PRECISION_PRESET, *PRECISION_PARTS)
+"""Parameters that make the precision; all others are engine arguments or `env.NAME`."""
 
 
 class TrialState(Enum):
@@ -34,8 +44,10 @@ class TrialState(Enum):
 class Params:
     """What the search chose: an engine, and values by parameter name.
 
-    `values` holds `tp`, `pp`, `dp`, engine arguments by their long name (`max-num-seqs`) and
-    environment variables as `env.NAME`. What the search leaves to the engine is absent.
+    `values` holds degrees (`tp`) or `parallel.preset`, precisions (`quantization.kv_cache`) or
+    `quantization.preset`, engine arguments by their long name (`max-num-seqs`) and environment
+    variables as `env.NAME`. What the search leaves to the engine is absent, and so are the
+    degrees and precisions that a preset replaces.
     """
 
     engine: str

@@ -19,6 +19,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 HOMES: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("orchestrator/web/*",),
     "httptools": ("runtimes/load/*",),
+    "huggingface_hub": ("runtimes/hub.py",),
     "jinja2": ("tracking/report*.py",),
     "markupsafe": ("tracking/report*.py",),
     "numpy": ("runtimes/*",),
@@ -29,6 +30,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pyarrow": ("tracking/parquet/*",),
     "pydantic": ("orchestrator/spec/*",),
     "pydantic_core": ("orchestrator/spec/*",),
+    "pynvml": ("runtimes/telemetry/*",),
     "ray": ("orchestrator/cluster/ray*.py",),
     "rich": ("orchestrator/cli/*",),
     "uvicorn": ("runtimes/simulator/*",),

@@ -13,8 +13,12 @@ from pydantic import BaseModel
 from orchestrator.cli import build_parser
 from orchestrator.spec import models
 from orchestrator.spec.experiment import Experiment
+from orchestrator.spec.ties import TIED_VALUES
 from runtimes.engines.base import CANONICAL_METRICS, ENGINES
 from runtimes.hardware import ACCELERATORS
+from runtimes.parallel import DEGREES
+from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS
+from runtimes.quantization import PRECISIONS
 from runtimes.slo import LATENCY_METRICS, Slo, SloLimit
 from runtimes.version import __version__
 from runtimes.workloads.base import WORKLOADS
@@ -24,7 +28,7 @@ from search.trial import TrialState
 from tracking.exporter import Exporter
 from tracking.layout import RunLayout
 from tracking.parquet.schema import requests_schema, samples_schema, stage_schema, trial_schema
-from tracking.records import DISQUALIFYING
+from tracking.records import ACCURACY_UNVERIFIED, DISQUALIFYING
 from tracking.run_data import Goal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,6 +117,11 @@ def test_every_option_of_an_engine_is_documented() -> None:
         ("sampler", SAMPLERS.names()),
         ("accelerator", sorted(ACCELERATORS)),
         ("latency", list(LATENCY_METRICS)),
+        ("degree", list(DEGREES)),
+        ("layout preset", list(LAYOUT_PRESETS)),
+        ("precision", list(PRECISIONS)),
+        ("precision preset", list(PRECISION_PRESETS)),
+        ("tie", list(TIED_VALUES)),
     ],
 )
 def test_every_registered_name_is_documented(kind: str, names: list[str]) -> None:
@@ -136,7 +145,7 @@ def test_every_column_of_the_record_is_documented() -> None:
 
 def test_every_state_and_disqualifying_flag_is_documented() -> None:
     states = [state.value for state in TrialState if state.is_finished]
-    assert not missing(RECORD, [*states, *sorted(DISQUALIFYING)])
+    assert not missing(RECORD, [*states, *sorted(DISQUALIFYING), ACCURACY_UNVERIFIED])
 
 
 def test_the_record_names_every_file_of_a_run() -> None:

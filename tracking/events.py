@@ -32,12 +32,13 @@ class Expanded:
 
 @dataclass(frozen=True, slots=True)
 class BundleTaken:
-    """Devices of one node belong to the study from here on."""
+    """Devices of one node belong to the study from here on; `labels` are the node's."""
 
     bundle: str
     node: str
     gpu_model: str
     gpu_ids: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     kind: ClassVar[str] = "bundle_taken"
 
 
@@ -95,6 +96,46 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuAwaited:
+    """An attempt cannot start on a device yet, because `owner` uses it."""
+
+    number: int
+    attempt: int
+    node: str
+    gpu: str
+    owner: str
+    used_bytes: int
+    kind: ClassVar[str] = "gpu_awaited"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuWithheld:
+    """A device is not given on: memory of it stays in use after an attempt, or before one.
+
+    `why` is `dirty`, which is for good, or `foreign`, which is until `GpuReturned`.
+    """
+
+    number: int
+    attempt: int
+    bundle: str
+    node: str
+    gpu: str
+    why: str
+    owner: str
+    used_bytes: int
+    kind: ClassVar[str] = "gpu_withheld"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReturned:
+    """A device that somebody else used is free again."""
+
+    bundle: str
+    gpu: str
+    kind: ClassVar[str] = "gpu_returned"
+
+
+@dataclass(frozen=True, slots=True)
 class BundleLost:
     """A bundle of devices is gone, with everything that ran on it."""
 
@@ -128,6 +169,9 @@ Event: TypeAlias = (
     | Launched
     | PhaseChanged
     | Finished
+    | GpuAwaited
+    | GpuWithheld
+    | GpuReturned
     | BundleLost
     | StopRequested
     | RunEnded

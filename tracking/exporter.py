@@ -169,6 +169,11 @@ class Exporter:
         """`sampler` took `seconds` for one proposal."""
         self._suggest.labels(sampler).observe(seconds)
 
+    def withheld(self, *, foreign: int, quarantined: int) -> None:
+        """GPUs that are not given to trials: others use them, or their memory stays in use."""
+        self._gpus.now.labels("foreign").set(foreign)
+        self._gpus.now.labels("quarantined").set(quarantined)
+
     def gpu_seconds(self, *, busy: float, idle: float) -> None:
         """Totals so far. A total below the last one is passed over: counters never fall."""
         with self._lock:
@@ -336,6 +341,8 @@ class _GpuMetrics:
     def __init__(self, families: _Families) -> None:
         self._totals_s = {"busy": 0.0, "idle": 0.0}
         self.now = families.gauge("gpus", "GPUs the study holds, by what they do.", "state")
+        for state in ("foreign", "quarantined"):
+            self.now.labels(state)
         self._seconds = families.counter(
             "gpu_seconds",
             "GPU-seconds spent with a trial on the GPU (busy) and without (idle).",

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 from runtimes.failure import Failure
 from runtimes.json_types import Json
 from runtimes.measurement import Measurement
+from runtimes.parallel import ParallelLayout
+from runtimes.quantization import Quantization
 from search.trial import TrialState
 
-DISQUALIFYING = frozenset({"client_late", "short_output", "usage_missing"})
+ACCURACY_UNVERIFIED = "accuracy_unverified"
+"""Flag of a trial whose precision may cost accuracy, which nobody has measured."""
+
+DISQUALIFYING = frozenset({"client_late", "gpu_foreign", "short_output", "usage_missing"})
 """Flags of a measurement that says something else than how fast the engine serves."""
 
 
@@ -30,6 +35,7 @@ class TrialRecord:
         deploy_command: what a user would start to serve it.
         simulated: True when nothing real was served.
         env: variables set for the engine, secrets masked.
+        layout, quantization: what `params` come to, presets resolved.
         gpus: world size. `gpu_ids`: devices held. `gpu_model`: their name.
         node, bundle: where it ran.
         process_ids: pids of the process tree's guard and engine, on `node`.
@@ -55,6 +61,8 @@ class TrialRecord:
     model_revision: str | None
     seed: int
     gpus: int
+    layout: ParallelLayout = field(default_factory=ParallelLayout)
+    quantization: Quantization = field(default_factory=Quantization)
     baseline: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     gpu_ids: tuple[str, ...] = ()
@@ -83,6 +91,11 @@ class TrialRecord:
     def doubts(self) -> frozenset[str]:
         """Flags that make the measurement unfit to compare; the search does not learn from it."""
         return DISQUALIFYING & frozenset(self.flags)
+
+    @property
+    def lossless(self) -> bool:
+        """False when its precision may cost accuracy."""
+        return ACCURACY_UNVERIFIED not in self.flags
 
 
 @dataclass(frozen=True, slots=True)

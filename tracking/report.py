@@ -14,7 +14,15 @@ from tracking.gantt import gantt
 from tracking.run_data import RunData
 from tracking.scatter import engines, points, scatter
 from tracking.summary import summarise_run
-from tracking.words import count, duration, instant, objective_unit, objective_words, trial_list
+from tracking.words import (
+    count,
+    duration,
+    instant,
+    objective_unit,
+    objective_value,
+    objective_words,
+    trial_list,
+)
 
 
 def write_report(data: RunData, path: Path) -> None:
@@ -66,6 +74,7 @@ def _environment() -> Environment:
         duration=duration,
         instant=instant,
         objective_unit=objective_unit,
+        objective_value=lambda value, name: objective_value(name, value),
         objective_words=objective_words,
         trial_list=trial_list,
     )

@@ -9,7 +9,7 @@ import yaml
 
 from runtimes.measurement import Distribution
 from runtimes.slo import SloVerdict
-from search.trial import TrialState
+from search.trial import LAYOUT_PRESET, PRECISION_PRESET, TrialState
 from tracking.pareto import meets_slo
 from tracking.records import TrialRecord
 from tracking.run_data import Goal, RunData
@@ -217,8 +217,12 @@ def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -
 
 
 def _params(trial: TrialRecord) -> tuple[tuple[str, str], ...]:
+    """Parameters as text; a preset that is not taken says nothing."""
+    presets = (LAYOUT_PRESET, PRECISION_PRESET)
     return tuple(
-        (printable(name), printable(parameter(value))) for name, value in trial.params.items()
+        (printable(name), printable(parameter(value)))
+        for name, value in trial.params.items()
+        if not (name in presets and value is None)
     )
 
 

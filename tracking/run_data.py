@@ -55,14 +55,19 @@ class RunData:
         When none meets it, the one that breaks it least, so that the answer is never empty
         while something was measured; ties go to fewer GPUs, then to the earlier trial.
         """
+        return next(iter(self._ranked()), None)
+
+    def best_lossless(self) -> TrialRecord | None:
+        """The same among trials whose precision costs no accuracy."""
+        return next((trial for trial in self._ranked() if trial.lossless), None)
+
+    def _ranked(self) -> list[TrialRecord]:
         completed = [
             trial
             for trial in self.last_attempts()
             if trial.state is TrialState.COMPLETED and self.goals[0].name in trial.objectives
         ]
-        if not completed:
-            return None
-        return min(completed, key=lambda trial: rank(self.goals[0], trial))
+        return sorted(completed, key=lambda trial: rank(self.goals[0], trial))
 
     def baseline(self) -> TrialRecord | None:
         """The first completed trial of an engine's defaults."""

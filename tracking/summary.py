@@ -71,6 +71,7 @@ class Summary:
 
     Attributes:
         best: None while nothing was measured.
+        lossless: the best trial whose precision costs no accuracy, where `best` is another.
         baseline_value: deciding objective of the first trial of an engine's defaults.
         gain_ratio: how many times better than the baseline: best over baseline where more is
             better, baseline over best where less is. One measurement each, without an interval.
@@ -87,6 +88,7 @@ class Summary:
     name: str
     goal: Goal
     best: BestTrial | None
+    lossless: BestTrial | None
     baseline_trial: int | None
     baseline_value: float | None
     gain_ratio: float | None
@@ -116,6 +118,7 @@ def summarise_run(data: RunData) -> Summary:
     """Sum a run up; nothing is read from disk."""
     goal = data.goals[0]
     best, baseline = data.best(), data.baseline()
+    lossless = data.best_lossless() if best is not None and not best.lossless else None
     if baseline is not None and goal.name not in baseline.objectives:
         baseline = None
     started, ended = _span(data.trials)
@@ -127,6 +130,7 @@ def summarise_run(data: RunData) -> Summary:
         name=data.name,
         goal=goal,
         best=_best(best, goal) if best is not None else None,
+        lossless=_best(lossless, goal) if lossless is not None else None,
         baseline_trial=baseline.number if baseline is not None else None,
         baseline_value=baseline.objectives[goal.name] if baseline is not None else None,
         gain_ratio=gain_ratio(goal, best, baseline),
@@ -228,13 +232,15 @@ def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | No
             "Found on a simulated engine: the figures are a model's, no GPU served anything. "
             "Measure the command on real hardware before you rely on it."
         )
-    if baseline is None:
+    if baseline is None and best.deploy_command:
         caveats.append("No trial of the engine's defaults was measured, so no gain can be stated.")
-    elif not meets_slo(baseline):
+    elif baseline is not None and not meets_slo(baseline):
         caveats.append(
             f"The baseline, trial {baseline.number}, breaks the service-level objective: the gain "
             f"compares {objective_words(data.goals[0].name)} only."
         )
+    if not best.lossless and data.best_lossless() is None:
+        caveats.append("No lossless trial was measured that the best one could be held against.")
     if flags := all_flags(best):
         words = "; ".join(flag_words(flag) for flag in flags)
         caveats.append(f"The best trial is flagged: {words}.")

@@ -17,7 +17,12 @@ DEPLOY_PORT = "8000"
 """Where a pasted command listens when its plan left address and port open."""
 
 _FLAG_WORDS = {
+    "accuracy_unverified": "accuracy unverified: its precision may cost accuracy, which nobody "
+    "measured",
     "client_late": "the load generator sent requests late, so the engine may not be the limit",
+    "port_taken": "something still listened on a port of it after its engine's end",
+    "gpu_dirty": "memory of a GPU of it stayed in use after its end",
+    "gpu_foreign": "somebody else used a GPU of it",
     "request_errors": "some of its requests failed",
     "short_output": "outputs were shorter than asked for",
     "simulator_late": "the machine was too busy for the simulated engine to keep its own time",

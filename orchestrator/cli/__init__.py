@@ -12,7 +12,7 @@ from orchestrator.cli.stdout import ReaderLeftError, discard
 from runtimes.errors import UserError
 from runtimes.version import __version__
 
-_COMMANDS = ("tune", "plan", "run", "resume", "status", "report", "grafana")
+_COMMANDS = ("tune", "init", "plan", "run", "resume", "status", "report", "grafana")
 USER_ERROR = 2
 """Exit code of wrong input; nothing was started, or everything that was is recorded."""
 

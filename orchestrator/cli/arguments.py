@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.attach import RunningServer
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +45,39 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="parent folder of run folders (default: ./runs)",
     )
+
+
+def add_server(parser: argparse.ArgumentParser, url_group: argparse._ActionsContainer) -> None:
+    """`--server-url` and what belongs to it, the URL itself in `url_group`."""
+    url_group.add_argument(
+        "--server-url",
+        metavar="URL",
+        help="measure the server that runs there (http://HOST:PORT); start and stop nothing",
+    )
+    parser.add_argument(
+        "--gpus", type=int, metavar="N", help="GPUs behind --server-url (default: 1)"
+    )
+    parser.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        help="environment variable that holds the key --server-url asks for",
+    )
+
+
+def server_of(arguments: argparse.Namespace) -> RunningServer | None:
+    """The server that `add_server`'s options name; None when they name none.
+
+    Raises:
+        UserError: an option stands without the URL it belongs to.
+    """
+    from orchestrator.attach import RunningServer
+    from runtimes.errors import UserError
+
+    if arguments.server_url is None:
+        for option in ("gpus", "api_key_env"):
+            if getattr(arguments, option) is not None:
+                name = "--" + option.replace("_", "-")
+                raise UserError(f"{name} belongs to --server-url; name the server as well")
+        return None
+    gpus = 1 if arguments.gpus is None else arguments.gpus
+    return RunningServer(arguments.server_url, gpus, arguments.api_key_env)

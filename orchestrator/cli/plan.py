@@ -1,7 +1,8 @@
 """plan: show what would run, without starting anything.
 
-Counts valid, duplicate and excluded combinations with their reasons, and prints the exact
-command of each trial with its GPUs.
+Counts valid, duplicate and excluded combinations with their reasons, shows what each engine makes
+of each layout and precision, and prints the exact command of each trial with its GPUs. Exits
+with 2 when nothing can be launched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from orchestrator.cli.arguments import add_json
 
 if TYPE_CHECKING:
     from orchestrator.planning import Plan
+
+NOTHING_TO_RUN = 2
+"""Exit code of a plan in which no combination may be launched, as of a file that is wrong."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,4 +47,4 @@ def execute(arguments: argparse.Namespace) -> int:
         print_json(made.document())
     else:
         print_plan(made)
-    return 0
+    return NOTHING_TO_RUN if made.nothing_to_run else 0

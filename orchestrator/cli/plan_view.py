@@ -1,8 +1,9 @@
-"""What a human sees of a plan: counts, reasons, a table of trials, their commands."""
+"""What a human sees of a plan: counts, reasons, layouts by engine, trials, their commands."""
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -11,12 +12,16 @@ from rich.table import Table
 
 from orchestrator.cli import words
 from orchestrator.cli.console import Stdout
+from orchestrator.mapping import Mapped, MappedRow
 from orchestrator.planning import Plan, PlannedTrial
 from runtimes.plan import HOST, PORT
+from search.expansion import Excluded
 from tracking.words import count
 
 _TRIALS = 20
 _REASONS = 12
+_LAYOUTS = 12
+_NOTES = 8
 """Rows shown at most; `--json` has them all."""
 
 
@@ -28,11 +33,13 @@ def print_plan(made: Plan) -> None:
     rows = list(_rows(made))
     if not rows:
         return
+    _print_layouts(console, made.mapped)
     console.print()
     console.print(_table(rows))
     if left := _left_out(made, rows):
         console.print(f"… and {left:,} more; `--json --limit {left + len(rows)}` lists them")
     _print_commands(console, rows)
+    _print_notes(console, made)
 
 
 def _counts(made: Plan) -> Iterator[str]:
@@ -48,11 +55,19 @@ def _counts(made: Plan) -> Iterator[str]:
 
 
 def _reasons(made: Plan) -> Iterator[str]:
-    ordered = sorted(made.excluded.items(), key=lambda item: (-item[1], item[0]))
-    for reason, excluded in ordered[:_REASONS]:
-        yield f"{excluded:>18,}  {escape(reason)}"
+    if made.drawn:
+        yield f"None was found to launch. Of {count(made.drawn, 'combination')} drawn at random:"
+    ordered = sorted(made.rules, key=lambda rule: (-rule.count, rule.engine, rule.rule))
+    for rule in ordered[:_REASONS]:
+        engine = "" if rule.message.startswith(rule.engine) else f"{rule.engine}: "
+        yield f"{rule.count:>18,}  {escape(f'{engine}{rule.message}')}{_named(rule)}"
     if len(ordered) > _REASONS:
         yield f"{'…':>18}  and {count(len(ordered) - _REASONS, 'more reason')}; --json has them all"
+
+
+def _named(rule: Excluded) -> str:
+    """The rule's own name, where its message does not say it."""
+    return f" [dim]({escape(rule.rule)})[/]" if rule.rule.isidentifier() else ""
 
 
 def _order(made: Plan) -> Iterator[str]:
@@ -61,7 +76,7 @@ def _order(made: Plan) -> Iterator[str]:
         yield f"First the baseline: the defaults of {escape(engines)}."
     else:
         yield "No baseline runs first."
-    if made.valid == 0:
+    if made.nothing_to_run:
         yield "[red]No combination is valid[/]: loosen what excludes them."
         return
     if made.valid is None:
@@ -99,6 +114,44 @@ def _table(rows: Sequence[tuple[str, PlannedTrial]]) -> Table:
     return table
 
 
+def _print_layouts(console: Console, mapped: Sequence[MappedRow]) -> None:
+    """What each engine makes of each layout and precision, engines side by side."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layout and precision")
+    for engine in mapped[0].engines:
+        table.add_column(engine, overflow="fold")
+    for row in mapped[:_LAYOUTS]:
+        table.add_row(escape(row.words), *map(_cell, row.engines.values()))
+    console.print("\nWhat each layout and precision is to each engine, arguments and GPUs:")
+    console.print(table)
+    if len(mapped) > _LAYOUTS:
+        console.print(f"… and {len(mapped) - _LAYOUTS:,} more; --json has them all")
+
+
+def _cell(mapped: Mapped) -> str:
+    if mapped.refused:
+        return f"[red]no:[/] {escape(mapped.refused)}"
+    lines = [shlex.join(option) for option in mapped.arguments]
+    lines += [f"{name}: {line}" for name, added in mapped.files.items() for line in added]
+    takes = count(mapped.gpus, "GPU")
+    if mapped.servers > 1:
+        takes += f" in {count(mapped.servers, 'server')}"
+    return escape("\n".join([*lines, f"({takes})"]))
+
+
+def _print_notes(console: Console, made: Plan) -> None:
+    """What engines say of their mapping, and what may cost accuracy."""
+    planned = [*made.baselines, *(trial for trial in made.trials if not trial.baseline)]
+    notes = Counter(note for trial in planned for note in trial.plan.notes)
+    notes.update(f"may cost accuracy: {words}" for trial in planned for words in trial.plan.lossy)
+    if notes:
+        console.print()
+    for note, trials in notes.most_common(_NOTES):
+        console.print(f"[yellow]note[/]  {escape(note)} ({count(trials, 'trial')})")
+    if len(notes) > _NOTES:
+        console.print(f"… and {count(len(notes) - _NOTES, 'more note')}; --json has them all")
+
+
 def _print_commands(console: Console, rows: Sequence[tuple[str, PlannedTrial]]) -> None:
     simulated = any(trial.plan.simulated for _, trial in rows)
     console.print("\nCommands; servetune fills in {host} and {port}.")
@@ -114,7 +167,9 @@ def _print_commands(console: Console, rows: Sequence[tuple[str, PlannedTrial]]) 
 def _command(trial: PlannedTrial) -> str:
     """The command in one line, its variables first, placeholders as they are."""
     plan = trial.plan
-    argv = plan.deploy if plan.simulated else plan.argv
+    # What an engine reads from a file stands in the command that users paste, and only there.
+    written = any(process.files for process in plan.processes)
+    argv = plan.deploy if plan.simulated or written else plan.argv
     variables = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
     parts = [part if part in (HOST, PORT) else shlex.quote(part) for part in argv]
     return " ".join([*variables, *parts])

@@ -19,6 +19,7 @@ from orchestrator.observer import Observer, RunInfo, Status
 from orchestrator.scheduler import Waiting
 from runtimes.failure import Failure
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from search.trial import TrialState
 from tracking.layout import RunLayout
 from tracking.live import LiveFigures
@@ -34,6 +35,8 @@ INTERRUPTED = 130
 """Exit code of a study that was stopped from outside; it can be resumed."""
 
 _TAIL_LINES = 8
+_WIDEST = 40
+"""Characters of a column; a step of a start that says more is cut."""
 _MARKS = {
     TrialState.COMPLETED: "[green]completed[/]",
     TrialState.INFEASIBLE: "[yellow]infeasible[/]",
@@ -109,6 +112,21 @@ class Progress(Observer):
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
         if number in self._running:
             self._running[number].phase = phase
+            self._running[number].step = ""
+
+    def step(self, number: int, attempt: int, words: str) -> None:
+        if number in self._running:
+            self._running[number].step = words
+
+    def gpus_awaited(self, number: int, node: str, gpus: tuple[DirtyGpu, ...]) -> None:
+        for gpu in gpus:
+            self._say(f"trial {number:>3}  [yellow]waits[/]: {escape(node)} {escape(str(gpu))}")
+
+    def gpu_withheld(self, node: str, gpu: DirtyGpu) -> None:
+        self._say(f"[yellow]{words.withheld(gpu.kind)}[/]: {escape(node)} {escape(str(gpu))}")
+
+    def gpu_returned(self, node: str, gpu: str) -> None:
+        self._say(f"free again: {escape(node)} GPU {escape(gpu)}")
 
     def live(self, figures: LiveFigures) -> None:
         if figures.number in self._running:
@@ -176,19 +194,21 @@ class _Row:
         self.devices = devices
         self.values = values
         self.phase = Phase.STARTING
+        self.step = ""
         self.figures: LiveFigures | None = None
 
 
 def _running_table(rows: list[_Row]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("trial", "gpu", "phase", "requests", "tok/s/GPU", "KV", "parameters"):
-        table.add_column(heading, no_wrap=heading != "parameters")
+        narrow = heading != "parameters"
+        table.add_column(heading, no_wrap=narrow, max_width=_WIDEST if narrow else None)
     for row in rows:
         figures = row.figures
         table.add_row(
             str(row.trial.number),
             row.devices,
-            row.phase.value,
+            escape(row.step or row.phase.value),
             "" if figures is None else f"{figures.completed}/{figures.planned}",
             "" if figures is None else figure(figures.output_tokens_per_s_per_gpu),
             "" if figures is None or figures.kv_cache_usage_ratio is None

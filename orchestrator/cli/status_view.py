@@ -41,6 +41,9 @@ def print_status(data: RunData, live: Mapping[str, Json], *, driven: bool) -> No
     if table.row_count:
         console.print()
         console.print(table)
+    for gpu in _withheld(live):
+        said = escape(f"{gpu['node']} {gpu['words']}")
+        console.print(f"[yellow]{words.withheld(gpu['why'])}[/]: {said}")
     best = data.best()
     if best is not None:
         simulated = " on a simulated engine" if best.simulated else ""
@@ -83,6 +86,14 @@ def _finished(goals: tuple[Goal, ...], trial: TrialRecord) -> list[str]:
     ]
 
 
+def _withheld(live: Mapping[str, Json]) -> list[dict[str, str]]:
+    found = live.get("withheld")
+    gpus = found if isinstance(found, list) else []
+    return [
+        {name: str(value) for name, value in gpu.items()} for gpu in gpus if isinstance(gpu, dict)
+    ]
+
+
 def _running(live: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
     running = live.get("running")
     facts = running.items() if isinstance(running, dict) else ()
@@ -91,9 +102,10 @@ def _running(live: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
 
 def _in_progress(goals: tuple[Goal, ...], facts: Mapping[str, Json]) -> list[str]:
     progress = f"{facts.get('completed', 0)} of {facts.get('planned', '?')} requests"
+    said = progress if "planned" in facts else str(facts.get("step", ""))
     return [
         str(facts.get("phase", "")),
         str(facts.get("gpus", "")),
         *("" for _ in _figures(goals)),
-        f"{facts.get('engine', '')}: {progress}" if "planned" in facts else "",
+        escape(f"{facts.get('engine', '')}: {said}") if said else "",
     ]

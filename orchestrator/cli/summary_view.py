@@ -14,6 +14,7 @@ from rich.markup import escape
 from orchestrator.cli.console import Stdout
 from orchestrator.load_run import STILL_RUNNING
 from tracking.layout import RunLayout
+from tracking.records import ACCURACY_UNVERIFIED
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
 from tracking.words import figure, objective_value, objective_words
@@ -36,6 +37,8 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
         _print_nothing(console, data, summary)
     else:
         _print_best(console, summary, summary.best)
+    if summary.lossless is not None:
+        _print_lossless(console, summary.lossless)
     _print_doubts(console, summary)
     _print_use(console, summary)
     console.print(f"record   {escape(str(layout.root))}")
@@ -61,14 +64,27 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
     elif best.baseline:
         gain = ", which are the engine's own defaults"
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
-    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}")
+    doubtful = ACCURACY_UNVERIFIED in best.flags
+    accuracy = ", [yellow]accuracy unverified[/]" if doubtful else ""
+    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}{accuracy}")
     for name, value in best.objectives.items():
         console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
     for verdict in best.slo:
         shown = "unmeasured" if verdict.value_ms is None else f"{figure(verdict.value_ms)} ms"
         mark = "[green]met[/]" if verdict.met else "[red]broken[/]"
         console.print(f"  {verdict.limit!s:<32} {shown} {mark}")
-    console.print(f"\n[bold]{escape(best.command)}[/]\n")
+    if best.command:
+        console.print(f"\n[bold]{escape(best.command)}[/]\n")
+    else:
+        console.print("\nIt was measured as it runs, so there is no command to deploy.\n")
+
+
+def _print_lossless(console: Console, lossless: BestTrial) -> None:
+    """The best trial whose precision costs no accuracy, beside a best one that may."""
+    console.print(f"best without loss of accuracy: trial {lossless.trial}, {lossless.gpus} GPUs")
+    for name, value in lossless.objectives.items():
+        console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
+    console.print(f"\n[bold]{escape(lossless.command)}[/]\n")
 
 
 def _print_doubts(console: Console, summary: Summary) -> None:

@@ -1,7 +1,8 @@
 """tune: tune a model without an experiment file.
 
 Finds an engine and the free GPUs of this machine, measures the engine's defaults first, and
-writes the experiment file it used, to be edited and run again.
+writes the experiment file it used, to be edited and run again. With --server-url it measures a
+server that runs already, and leaves it running.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from orchestrator.cli.arguments import add_json, add_results
+from orchestrator.cli.arguments import add_json, add_results, add_server, server_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--cpu-slots", type=int, metavar="N", help="an engine's CPU build, N trials at a time"
     )
+    add_server(parser, where)
     parser.add_argument(
         "--write", type=Path, metavar="X.yaml",
         help="where to write the experiment file (default: in the run folder only)",
@@ -77,6 +79,7 @@ def execute(arguments: argparse.Namespace) -> int:
             python=arguments.python,
             simulate=arguments.simulate,
             cpu_slots=arguments.cpu_slots,
+            server=server_of(arguments),
         )
     )
     text = dump_yaml(experiment.resolved())

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from runtimes.json_types import Json
 from search.goals import Goal
-from search.trial import LAYOUT_NAMES
+from search.trial import LAYOUT_NAMES, LAYOUT_PRESET, PRECISION_PRESET
 from tracking.records import TrialRecord
 from tracking.words import figure, objective_value, objective_words, parameter
 
 
 def parameters(values: Mapping[str, Json]) -> str:
-    """`tp=2 max-num-seqs=64`; degrees of 1 are left out."""
+    """`tp=2 max-num-seqs=64`; degrees of 1 and presets that are not taken are left out."""
     shown = [
         f"{name}={parameter(value)}"
         for name, value in values.items()
         if not (name in LAYOUT_NAMES and value == 1)
+        and not (name in (LAYOUT_PRESET, PRECISION_PRESET) and value is None)
     ]
     return " ".join(shown) or "defaults"
 
@@ -41,3 +42,10 @@ def latencies(trial: TrialRecord) -> str:
         for name, distribution in measured
         if distribution is not None
     )
+
+
+def withheld(why: str) -> str:
+    """What becomes of a device that is not free: `foreign` or `dirty`."""
+    if why == "foreign":
+        return "not used until it is free"
+    return "quarantined, not used again in this run"

@@ -11,6 +11,7 @@ from orchestrator.messages import ClusterEvent, TrialOrder
 from orchestrator.placement import Bundle
 from runtimes.errors import ClusterError
 from runtimes.telemetry.gpus import usable_gpus
+from runtimes.telemetry.release import DirtyGpu
 
 Deliver: TypeAlias = Callable[[ClusterEvent], None]
 """Takes an event from any thread; never blocks."""
@@ -26,6 +27,7 @@ class ClusterSettings:
         simulated_gpus: devices that are only counted, per node; None for real ones.
         accelerator: name for the record where no device can be asked.
         max_gpus: devices to take at most; None for all.
+        offline: True for a Ray started here that tells nobody of its use, whatever is set.
     """
 
     kind: str
@@ -33,14 +35,15 @@ class ClusterSettings:
     simulated_gpus: int | None = None
     accelerator: str = ""
     max_gpus: int | None = None
+    offline: bool = False
 
 
 class Cluster(Protocol):
     """Bundles of devices, and the means to run trials on them.
 
     Events reach the `Deliver` given at construction: `FoundBundle` for every bundle, `FromTrial`
-    for every event of a launched attempt, ending with exactly one `AttemptDone`, or
-    `LostBundle`, after which nothing more comes from that bundle.
+    for every event of a launched attempt, ending with exactly one `AttemptDone`, `ReturnedGpu`
+    for a device that was watched, or `LostBundle`, after which nothing more comes from that bundle.
     """
 
     def start(self) -> None:
@@ -55,6 +58,9 @@ class Cluster(Protocol):
 
     def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
         """Stop a running attempt; returns at once. Unknown attempts are passed over."""
+
+    def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
+        """Tell, once, when a foreign device is free again; returns at once."""
 
     def close(self) -> None:
         """End every attempt that still runs and give the bundles back; safe to call twice."""
@@ -96,6 +102,6 @@ def _no_gpu(found: int) -> str:
     if found:
         return f"all {found} GPUs of this node are in use by others; free some, then run again"
     return (
-        "this node has no GPU (nvidia-smi is absent or lists none). Use a Ray cluster that has "
+        "this node has no GPU (neither NVML nor nvidia-smi lists one). Use a Ray cluster that has "
         "some (`cluster.address`), or count slots without devices with `cluster.simulated_gpus`"
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from orchestrator.messages import AttemptDone, TrialEvent, TrialOrder
 from orchestrator.trial_body import TrialBody
+from runtimes.telemetry.release import DirtyGpu, until_returned
 
 
 class BundleHost:
@@ -16,6 +17,7 @@ class BundleHost:
         self._bodies: dict[tuple[int, int], TrialBody] = {}
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._cancelled: set[tuple[int, int]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
 
     async def run(self, order: TrialOrder) -> AsyncIterator[TrialEvent]:
         """Run one attempt; its events as they come, `AttemptDone` last."""
@@ -44,11 +46,25 @@ class BundleHost:
         if key in self._bodies:
             self._bodies[key].cancel()
 
+    async def returned(self, gpu: DirtyGpu) -> bool:
+        """Wait until a foreign device is free again; False when the bundle closes before."""
+        task = asyncio.ensure_future(until_returned(gpu))
+        self._watches.add(task)
+        await asyncio.wait({task})
+        self._watches.discard(task)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
     async def close(self) -> None:
         """Stop everything and wait until no process is left."""
+        for watch in self._watches:
+            watch.cancel()
         for body in self._bodies.values():
             body.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        everything = [*self._tasks.values(), *self._watches]
+        await asyncio.gather(*everything, return_exceptions=True)
 
 
 async def _next_event(events: asyncio.Queue[TrialEvent], task: asyncio.Task[None]) -> TrialEvent:

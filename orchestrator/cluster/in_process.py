@@ -8,7 +8,8 @@ import threading
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
 from orchestrator.cluster.host import BundleHost
-from orchestrator.messages import FoundBundle, FromTrial, LostBundle, TrialOrder
+from orchestrator.messages import FoundBundle, FromTrial, LostBundle, ReturnedGpu, TrialOrder
+from runtimes.telemetry.release import DirtyGpu
 
 _BUNDLE = "this-process"
 
@@ -35,6 +36,9 @@ class InProcessCluster:
     def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
         self._loop.call_soon_threadsafe(self._host.cancel, number, attempt)
 
+    def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
+        asyncio.run_coroutine_threadsafe(self._watch(bundle_id, gpu), self._loop)
+
     def close(self) -> None:
         if self._thread is None:
             self._loop.close()
@@ -44,6 +48,10 @@ class InProcessCluster:
         self._thread.join()
         self._thread = None
         self._loop.close()
+
+    async def _watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
+        if await self._host.returned(gpu):
+            self._deliver(ReturnedGpu(bundle_id, gpu.gpu))
 
     async def _run(self, order: TrialOrder) -> None:
         try:

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
 from orchestrator.cluster.local_host import Message
-from orchestrator.messages import FoundBundle, FromTrial, LostBundle, TrialOrder
+from orchestrator.messages import (
+    FoundBundle,
+    FromTrial,
+    LostBundle,
+    ReturnedGpu,
+    TrialOrder,
+    WatchOrder,
+)
+from runtimes.telemetry.release import DirtyGpu
 
 _BUNDLE = "local"
 
@@ -52,6 +60,9 @@ class LocalCluster:
     def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
         self._send((number, attempt, None))
 
+    def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
+        self._send(WatchOrder(bundle_id, gpu))
+
     def close(self) -> None:
         self._closing = True
         if self._connection is None or self._process is None or self._reader is None:
@@ -75,7 +86,7 @@ class LocalCluster:
         assert self._connection is not None
         while True:
             try:
-                event: FromTrial = self._connection.recv()
+                event: FromTrial | ReturnedGpu = self._connection.recv()
             except (EOFError, OSError):
                 break
             self._deliver(event)

@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 from typing import TypeAlias
 
 from orchestrator.cluster.host import BundleHost
-from orchestrator.messages import FromTrial, TrialOrder, undelivered
+from orchestrator.messages import FromTrial, ReturnedGpu, TrialOrder, WatchOrder, undelivered
 
-Message: TypeAlias = tuple[int, int, bytes | None]
-"""Trial, attempt, and the packed order to start it; None to cancel it."""
+Message: TypeAlias = tuple[int, int, bytes | None] | WatchOrder
+"""Trial, attempt, and the packed order to start it, None to cancel it; or a device to watch."""
 
 
 class LocalHost:
@@ -48,13 +48,23 @@ class LocalHost:
         if message is None:
             self._goodbye.set()
             return
+        if isinstance(message, WatchOrder):
+            self._keep(asyncio.ensure_future(self._watch(message)))
+            return
         number, attempt, packed = message
         if packed is None:
             self._host.cancel(number, attempt)
             return
-        task = asyncio.ensure_future(self._run(number, attempt, packed))
+        self._keep(asyncio.ensure_future(self._run(number, attempt, packed)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, order: WatchOrder) -> None:
+        if await self._host.returned(order.gpu):
+            event = ReturnedGpu(order.bundle_id, order.gpu.gpu)
+            await asyncio.to_thread(self._send, event)
 
     async def _run(self, number: int, attempt: int, packed: bytes) -> None:
         try:
@@ -66,7 +76,7 @@ class LocalHost:
         async for event in self._host.run(order):
             await asyncio.to_thread(self._send, FromTrial(number, attempt, event))
 
-    def _send(self, event: FromTrial) -> None:
+    def _send(self, event: FromTrial | ReturnedGpu) -> None:
         with self._lock:
             try:
                 self._connection.send(event)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import select
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import ray
 
@@ -11,7 +15,8 @@ from orchestrator.cluster.base import ClusterSettings
 from orchestrator.cluster.host import BundleHost
 from orchestrator.messages import TrialEvent, TrialOrder
 from orchestrator.placement import Bundle
-from runtimes.telemetry.gpus import list_gpus
+from runtimes.telemetry.gpus import find_gpu, list_gpus
+from runtimes.telemetry.release import DirtyGpu
 
 
 class RayBundle:
@@ -21,6 +26,7 @@ class RayBundle:
         self._bundle_id = bundle_id
         self._settings = settings
         self._host = BundleHost()
+        _end_with_raylet(os.getppid())
 
     async def describe(self) -> Bundle:
         """The devices Ray gave to this actor."""
@@ -39,9 +45,36 @@ class RayBundle:
         """Stop an attempt; its generator ends with the outcome."""
         self._host.cancel(number, attempt)
 
+    async def returned(self, gpu: DirtyGpu) -> bool:
+        """Wait until a foreign device is free again; False when the actor closes before."""
+        return await self._host.returned(gpu)
+
     async def close(self) -> None:
         """Stop every attempt; when this returns no process of theirs lives."""
         await self._host.close()
+
+
+def _end_with_raylet(parent: int) -> None:
+    """End this process, and with it every engine, as soon as its raylet is dead.
+
+    Ray's own check looks once in a while, and takes a raylet that nobody has reaped for alive.
+    """
+    try:
+        handle = os.pidfd_open(parent)
+        name = Path(f"/proc/{parent}/comm").read_text().strip()
+    except OSError:
+        return
+    if name != "raylet":
+        os.close(handle)
+        return
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="servetune-raylet", daemon=True).start()
 
 
 def _by_number(gpu: str) -> tuple[int, str]:
@@ -50,5 +83,5 @@ def _by_number(gpu: str) -> tuple[int, str]:
 
 def _model_of(ids: tuple[str, ...]) -> str:
     """Product name of the first device; Ray names devices by number or by UUID."""
-    found = list_gpus() if ids else []
-    return next((gpu.name for gpu in found if ids[0] in (gpu.index, gpu.uuid)), "")
+    first = find_gpu(list_gpus(), ids[0]) if ids else None
+    return first.name if first is not None else ""

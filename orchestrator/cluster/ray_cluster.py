@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
@@ -19,11 +20,13 @@ from orchestrator.messages import (
     FoundBundle,
     FromTrial,
     LostBundle,
+    ReturnedGpu,
     TrialOrder,
     undelivered,
 )
 from orchestrator.placement import Bundle
 from runtimes.errors import ClusterError, MissingToolError
+from runtimes.telemetry.release import DirtyGpu
 
 try:
     import ray
@@ -47,6 +50,9 @@ _ACTOR_DEADLINE_S = 120.0
 _FREE_DEADLINE_S = 60.0
 _REACH_S = 5.0
 _POLL_S = 0.5
+_NO = frozenset({"", "0", "no", "false"})
+_YES = frozenset({"1", "true", "yes"})
+_RAYS_OWN = frozenset({"CPU", "GPU", "memory", "object_store_memory"})
 _MAX_CONCURRENCY = 1000
 """Calls one actor answers at once: every trial it hosts is one, and cancels come beside them."""
 
@@ -58,6 +64,7 @@ class RayCluster:
         self._settings = settings
         self._deliver = deliver
         self._actors: dict[str, Any] = {}
+        self._labels: dict[str, frozenset[str]] = {}
         self._threads: list[threading.Thread] = []
         self._owned = False
         self._folder: str | None = None
@@ -104,15 +111,16 @@ class RayCluster:
     def launch(self, order: TrialOrder) -> None:
         actor = self._actors[order.allocation.bundle]
         stream = actor.run.options(num_returns="streaming").remote(order)
-        thread = threading.Thread(
-            target=self._follow, args=(order, stream), name=f"servetune-trial-{order.number}"
-        )
-        self._threads = [alive for alive in self._threads if alive.is_alive()] + [thread]
-        thread.start()
+        self._begin(f"servetune-trial-{order.number}", lambda: self._follow(order, stream))
 
     def cancel(self, bundle_id: str, number: int, attempt: int) -> None:
         if actor := self._actors.get(bundle_id):
             actor.cancel.remote(number, attempt)
+
+    def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
+        if actor := self._actors.get(bundle_id):
+            returned = actor.returned.remote(gpu)
+            self._begin(f"servetune-gpu-{gpu.gpu}", lambda: self._await(bundle_id, gpu, returned))
 
     def close(self) -> None:
         if ray.is_initialized():
@@ -155,6 +163,8 @@ class RayCluster:
         # somebody's private study is nobody's statistics.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if self._settings.offline:
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # The path of a Unix socket in Ray's folder must stay below 107 bytes.
         folder = os.environ.get("RAY_TMPDIR")
         if folder is None:
@@ -179,12 +189,14 @@ class RayCluster:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
         ).remote(bundle_id, self._settings)
         self._actors[bundle_id] = actor
+        self._labels[bundle_id] = _labels_of(node_id)
         return bundle_id, actor.describe.remote()
 
     def _described(self, bundle_id: str, described: Any) -> Bundle | str:
         """The bundle, or why its actor could not start; then it is given up."""
         try:
             bundle: Bundle = ray.get(described, timeout=_ACTOR_DEADLINE_S)
+            bundle = replace(bundle, labels=self._labels[bundle_id])
         except ray.exceptions.GetTimeoutError:
             reason = f"{bundle_id} did not start within {_ACTOR_DEADLINE_S:g} s"
         except ray.exceptions.RayError as error:
@@ -193,6 +205,20 @@ class RayCluster:
             return bundle
         ray.kill(self._actors.pop(bundle_id))
         return f"{reason}; look at `ray status` and the node's raylet log"
+
+    def _begin(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name)
+        self._threads = [alive for alive in self._threads if alive.is_alive()] + [thread]
+        thread.start()
+
+    def _await(self, bundle_id: str, gpu: DirtyGpu, returned: Any) -> None:
+        """Tell the driver when a device that is watched is free again."""
+        try:
+            if ray.get(returned):
+                self._deliver(ReturnedGpu(bundle_id, gpu.gpu))
+        except ray.exceptions.RayError as error:
+            if not self._closing:
+                self._deliver(LostBundle(bundle_id, f"its actor died: {_first(error)}"))
 
     def _follow(self, order: TrialOrder, stream: Any) -> None:
         """Carry one attempt's events to the driver until its stream ends."""
@@ -256,6 +282,21 @@ def _first(error: Exception) -> str:
     """The first line of Ray's message, without its colours."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _labels_of(node_id: str) -> frozenset[str]:
+    """Words that an engine's environment may ask for with `label`.
+
+    Of a node label `engine=sglang` these are its name, its value and both; one that says no is
+    none. A custom resource is a label too: older clusters mark their worker groups so.
+    """
+    node = next(node for node in _nodes() if node["NodeID"] == node_id)
+    words: set[str] = set()
+    for name, value in node.get("Labels", {}).items():
+        if name != "ray.io/node-id" and value.lower() not in _NO:
+            words |= {name, f"{name}={value}"} | ({value} - _YES)
+    own = {name for name in node.get("Resources", {}) if ":" not in name}
+    return frozenset(words | own - _RAYS_OWN)
 
 
 def _free_gpus_by_node() -> list[tuple[str, int]]:

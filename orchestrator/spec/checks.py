@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.spec.constraint_checks import constraint_problems
+from orchestrator.spec.combination_checks import combination_problems
+from orchestrator.spec.constraint_checks import condition_problems, constraint_problems
 from orchestrator.spec.engine_checks import engine_problems
 from orchestrator.spec.models import CPU, ExperimentSpec
 from runtimes.engines.base import ENGINES
@@ -26,12 +27,14 @@ def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[
     """
     problems = [
         *engine_problems(spec),
+        *condition_problems(spec, broken),
+        *combination_problems(spec),
         *constraint_problems(spec, broken),
         *_objectives(spec),
         *_lengths(spec),
     ]
     try:
-        model = find_model(spec.model.source)
+        model = find_model(spec.model.source, spec.model.revision)
     except UserError as error:
         return [*problems, Problem("model", str(error))]
     return [*problems, *_context(spec, model), *_simulation(spec, model)]

@@ -1,29 +1,48 @@
-"""What may stand where a value is searched: `[a, b]`, `{int: [low, high]}`, `{choice: [...]}`."""
+"""What may stand where a value is searched: `[a, b]`, `{int: [low, high]}`, `{choice: [...]}`,
+`{equals: concurrency}`, the last three with `when`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeGuard
+from dataclasses import dataclass
+from typing import TypeAlias, TypeGuard
 
-from orchestrator.spec.refusal import NOT_YET, RefusedValueError
+from orchestrator.spec.refusal import RefusedValueError
+from orchestrator.spec.ties import Tie, parse_tie
 from runtimes.json_types import Json, canonical_json
+from search.constraints import Condition
 from search.space import Choice, FloatRange, IntRange
 
 _FORMS = (
-    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step} or "
-    "{choice: […]}"
+    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step}, "
+    "{choice: […]} or {equals: concurrency}, the last four also with `when`"
 )
 _RANGES = ("int", "float")
+_KINDS = (*_RANGES, "choice", "equals")
+
+Unconditional: TypeAlias = Choice | IntRange | FloatRange | Tie
 
 
-def parse_dimension(value: object) -> Choice | IntRange | FloatRange:
-    """The domain written as `value`; a single value is a choice of one.
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """What is searched only where `when` holds."""
+
+    domain: Unconditional
+    when: Condition
+
+
+Searched: TypeAlias = Unconditional | Conditional
+
+
+def parse_dimension(value: object) -> Searched:
+    """What `value` says is searched; a single value is a choice of one.
 
     Raises:
         ValueError: it is none of the forms; the remedy names them.
     """
-    if isinstance(value, Choice | IntRange | FloatRange):
+    if isinstance(value, Choice | IntRange | FloatRange | Tie | Conditional):
         return value
     if isinstance(value, list):
         return _choice(value)
@@ -34,8 +53,13 @@ def parse_dimension(value: object) -> Choice | IntRange | FloatRange:
     raise RefusedValueError("is no searched value", _FORMS)
 
 
-def domain_as_json(domain: Choice | IntRange | FloatRange) -> Json:
+def domain_as_json(domain: Searched) -> Json:
     """The form `parse_dimension` reads back."""
+    if isinstance(domain, Conditional):
+        inner = domain_as_json(domain.domain)
+        return {**inner, "when": domain.when.text} if isinstance(inner, dict) else inner
+    if isinstance(domain, Tie):
+        return {"equals": domain.to}
     if isinstance(domain, Choice):
         return {"choice": list(domain.values)}
     kind = "int" if isinstance(domain, IntRange) else "float"
@@ -64,18 +88,33 @@ def _choice(values: list[Json]) -> Choice:
     return Choice(tuple(values))
 
 
-def _structured(form: Mapping[str, Json]) -> Choice | IntRange | FloatRange:
-    for later in ("when", "equals"):
-        if later in form:
-            raise RefusedValueError(f"`{later}` is {NOT_YET}", "remove it")
-    kinds = [kind for kind in (*_RANGES, "choice") if kind in form]
+def _structured(form: Mapping[str, Json]) -> Searched:
+    if "when" not in form:
+        return _kind(form)
+    domain = _kind({key: value for key, value in form.items() if key != "when"})
+    return Conditional(domain, _condition(form["when"]))
+
+
+def _condition(text: Json) -> Condition:
+    if not isinstance(text, str):
+        raise RefusedValueError("`when` takes an expression", 'write {choice: […], when: "tp > 1"}')
+    try:
+        return Condition.parse(text)
+    except ValueError as error:
+        raise RefusedValueError(f"`when`: {error}") from None
+
+
+def _kind(form: Mapping[str, Json]) -> Unconditional:
+    kinds = [kind for kind in _KINDS if kind in form]
     if len(kinds) != 1:
         raise RefusedValueError("is no searched value", _FORMS)
     kind = kinds[0]
     allowed = {kind, "log", "step"} if kind in _RANGES else {kind}
     if unknown := [key for key in form if key not in allowed]:
         raise RefusedValueError(f"{unknown[0]!r} does not belong here", _FORMS)
-    if kind != "choice":
+    if (tie := parse_tie(form)) is not None:
+        return tie
+    if kind in _RANGES:
         return _range(kind, form)
     values = form["choice"]
     if not isinstance(values, list):

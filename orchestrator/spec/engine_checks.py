@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from pydantic import JsonValue
 
+from orchestrator.spec.argument_checks import argument_problems, is_searched_form, own_problem
+from orchestrator.spec.dimensions import Conditional
+from orchestrator.spec.environments import environment_of
 from orchestrator.spec.models import EngineSpec, ExperimentSpec
-from orchestrator.spec.refusal import NOT_YET, suggestion
+from orchestrator.spec.refusal import RefusedValueError, suggestion
+from orchestrator.spec.searched import fixed_arguments
+from orchestrator.spec.ties import Tie, parse_tie, tied_value
 from runtimes.engines.base import ENGINES, Engine, create_engine
 from runtimes.errors import Problem, UserError
-from runtimes.plan import EngineConfig, Environment
+from runtimes.plan import EngineConfig
 from runtimes.secrets import is_secret_argument, is_secret_name
-from search.trial import LAYOUT_NAMES
 
 _TYPE_WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
-_SEARCHED_FORMS = frozenset({"int", "float", "choice"})
 
 
 def engine_problems(spec: ExperimentSpec) -> Iterator[Problem]:
     """Every rule that an engine's section breaks."""
     for name, section in spec.engines.items():
         path = f"engines.{name}"
+        if ENGINES.get(name).attaches:
+            yield from _changes(path, create_engine(name), section)
         options = list(_options(path, name, section))
         yield from options or _refused_by_engine(path, name, spec)
         yield from _arguments(path, create_engine(name), section)
+        yield from _ties(path, spec, section)
+        yield from argument_problems(path, name, spec)
         for variable, value in section.env.items():
             if isinstance(value, list) and is_secret_name(variable):
                 yield Problem(
@@ -50,6 +57,23 @@ def _options(path: str, name: str, section: EngineSpec) -> Iterator[Problem]:
         yield Problem(f"{path}.imitates", "names no engine", repr(imitated), remedy)
 
 
+def _changes(path: str, engine: Engine, section: EngineSpec) -> Iterator[Problem]:
+    """What would have to change a server that runs already."""
+    given = {"args": section.args, "search": section.search, "environment": section.environment}
+    for key, value in given.items():
+        if value:
+            yield Problem(
+                f"{path}.{key}", "the server runs already, so nothing here can change it",
+                remedy="remove it; to try other settings, name the engine itself under `engines`",
+            )  # fmt: skip
+    for variable in section.env:
+        if variable != engine.api_key_env:
+            yield Problem(
+                f"{path}.env.{variable}", "the server runs already, so nothing here can change it",
+                remedy=f"remove it; only {engine.api_key_env}, the key clients send, is heeded",
+            )  # fmt: skip
+
+
 def _same_type(value: object, default: object) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -59,13 +83,12 @@ def _same_type(value: object, default: object) -> bool:
 def _refused_by_engine(path: str, name: str, spec: ExperimentSpec) -> Iterator[Problem]:
     """What the engine itself has against its settings, found by planning its defaults."""
     section = spec.engines[name]
-    python = section.environment.python if section.environment is not None else None
     config = EngineConfig(
         engine=name,
         model=spec.model.source,
         revision=spec.model.revision,
-        args=dict(section.args),
-        environment=Environment(python),
+        args=fixed_arguments(spec, name),
+        environment=environment_of(section.environment),
         options={**ENGINES.get(name).options, **section.options},
     )
     try:
@@ -76,19 +99,10 @@ def _refused_by_engine(path: str, name: str, spec: ExperimentSpec) -> Iterator[P
 
 def _arguments(path: str, engine: Engine, section: EngineSpec) -> Iterator[Problem]:
     for part, arguments in (("args", section.args), ("search", section.search)):
-        reserved = set(engine.check_args(dict.fromkeys(arguments)))
         for argument in arguments:
-            here = f"{path}.{part}.{argument}"
-            if is_secret_argument(argument):
-                yield _secret(here, argument, engine)
-            elif argument in LAYOUT_NAMES:
-                remedy = f"write `parallel: {{{argument}: …}}`"
-                yield Problem(here, "layouts stand outside the engine", remedy=remedy)
-            elif argument in reserved:
-                yield Problem(
-                    here, "servetune sets this argument itself",
-                    remedy="remove it; layouts go under `parallel`, the model under `model`",
-                )  # fmt: skip
+            problem = own_problem(f"{path}.{part}.{argument}", argument, engine)
+            if problem is not None:
+                yield problem
     for argument, value in section.args.items():
         if not is_secret_argument(argument):
             yield from _not_fixed(f"{path}.args.{argument}", value)
@@ -99,21 +113,28 @@ def _arguments(path: str, engine: Engine, section: EngineSpec) -> Iterator[Probl
             )  # fmt: skip
 
 
-def _secret(here: str, argument: str, engine: Engine) -> Problem:
-    variable = argument.replace("-", "_").upper()
-    if argument == "api-key" and engine.api_key_env is not None:
-        variable = engine.api_key_env
-    return Problem(
-        here, "a secret must not stand on a command line, where everybody can read it",
-        remedy=f"pass it through `env`, as `{variable}: {{from_env: {variable}}}`",
-    )  # fmt: skip
-
-
 def _not_fixed(here: str, value: JsonValue) -> Iterator[Problem]:
-    """A searched or tied value written where fixed ones stand."""
-    if not isinstance(value, Mapping):
-        return
-    if set(value) == {"equals"}:
-        yield Problem(here, f"`equals` is {NOT_YET}", repr(value), "write the number itself")
-    elif _SEARCHED_FORMS & set(value) and set(value) <= {*_SEARCHED_FORMS, "log", "step"}:
+    """A searched value written where fixed ones stand."""
+    if is_searched_form(value):
         yield Problem(here, "a searched value among fixed ones", repr(value), "move it to `search`")
+
+
+def _ties(path: str, spec: ExperimentSpec, section: EngineSpec) -> Iterator[Problem]:
+    """Arguments tied to what no workload has, or this one has not."""
+    for argument, value in section.args.items():
+        if not is_secret_argument(argument):
+            yield from tie_problems(f"{path}.args.{argument}", value, spec)
+    for argument, searched in section.search.items():
+        domain = searched.domain if isinstance(searched, Conditional) else searched
+        if isinstance(domain, Tie):
+            yield from tie_problems(f"{path}.search.{argument}", {"equals": domain.to}, spec)
+
+
+def tie_problems(here: str, value: JsonValue, spec: ExperimentSpec) -> Iterator[Problem]:
+    """What is wrong with a value of the form `{equals: NAME}`; nothing of any other."""
+    try:
+        tie = parse_tie(value)
+        if tie is not None:
+            tied_value(tie, spec.workload)
+    except RefusedValueError as refused:
+        yield Problem(here, refused.rule, repr(value), refused.remedy)

@@ -78,7 +78,7 @@ def _engine_as_json(engine: EngineSpec) -> dict[str, Json]:
             env[name] = {"from_env": value.from_env}
     written: dict[str, Json] = dict(engine.options)
     if engine.environment is not None:
-        written["environment"] = {"python": engine.environment.python}
+        written["environment"] = engine.environment.as_json()
     written["args"] = dict(engine.args)
     written["env"] = env
     written["search"] = {name: domain_as_json(domain) for name, domain in engine.search.items()}

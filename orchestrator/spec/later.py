@@ -7,27 +7,14 @@ from collections.abc import Mapping, Sequence
 from orchestrator.spec.refusal import NOT_YET
 from runtimes.errors import Problem
 
-_PYTHON = "name an interpreter: {python: PATH}"
 _COLOCATED = "use {kind: colocated}"
-_DEGREES = (
-    "ep", "dcp", "pcp", "cp", "attention_dp", "moe_tp", "moe_ep", "moe_dense_tp", "moe_cluster",
-)  # fmt: skip
 _KEYS: Mapping[tuple[str, ...], str] = {
-    ("quantization",): "write the engine's own arguments (`kv-cache-dtype`, `quantization`)",
-    ("combinations",): "list the values under `parallel` and `search`",
-    ("offline",): "set HF_HUB_OFFLINE under the engine's `env`",
-    ("weights",): "set `load-format: dummy` under the engine's `args`",
     ("deployment", "prefill"): _COLOCATED,
     ("deployment", "decode"): _COLOCATED,
     ("deployment", "router"): _COLOCATED,
     ("search", "finalists"): "remove it",
     ("search", "pruner"): "remove it",
     ("metrics", "linger"): "remove it",
-    ("parallel", "presets"): "list the degrees: {tp: [1, 2, 4]}",
-    **{("parallel", degree): "tp, pp and dp are supported" for degree in _DEGREES},
-    ("engines", "*", "environment", "requirements"): _PYTHON,
-    ("engines", "*", "environment", "image"): _PYTHON,
-    ("engines", "*", "environment", "label"): _PYTHON,
 }
 _KINDS: Mapping[tuple[str, ...], tuple[str, Sequence[str]]] = {
     ("workload", "load"): (

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -15,6 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.spec.base import Section
+from orchestrator.spec.combinations import Combination
+from orchestrator.spec.environments import EnvironmentSpec
+from orchestrator.spec.layouts import ParallelSpec, QuantizationSpec
 from orchestrator.spec.names import (
     CPU,
     AcceleratorName,
@@ -46,12 +49,8 @@ from runtimes.slo import Slo, SloLimit
 __all__ = ["CPU", "EngineSpec", "ExperimentSpec", "SecretSpec", "Section"]
 
 _PRESETS = ("maximize_throughput", "minimize_latency", "balanced")
-
-
-class Section(BaseModel):
-    """Base of every section: closed, frozen, strict about what a number is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+_MIN_REQUESTS = 32
+_REQUESTS_PER_STREAM = 8
 
 
 class ModelSpec(Section):
@@ -86,12 +85,6 @@ class ModelSpec(Section):
     def source(self) -> str:
         """What an engine is told to load."""
         return self.id or self.path or ""
-
-
-class EnvironmentSpec(Section):
-    """Where the engine's interpreter comes from; without it, its command is taken from PATH."""
-
-    python: ExpandedPath
 
 
 class SecretSpec(Section):
@@ -154,31 +147,18 @@ class EngineSpec(Section):
         return dict(self.model_extra or {})
 
 
-class ParallelSpec(Section):
-    """Degrees to try; a single number is fixed."""
-
-    tp: list[int] = [1]
-    pp: list[int] = [1]
-    dp: list[int] = [1]
-
-    @field_validator("tp", "pp", "dp", mode="before")
-    @classmethod
-    def _degrees(cls, value: object) -> object:
-        degrees = value if isinstance(value, list) else [value]
-        for degree in degrees:
-            if not isinstance(degree, int) or isinstance(degree, bool) or degree < 1:
-                raise RefusedValueError("degrees are whole numbers from 1", "write 2 or [1, 2, 4]")
-        if not degrees or len(set(degrees)) != len(degrees):
-            raise RefusedValueError("names no degree, or one twice", "write 2 or [1, 2, 4]")
-        return degrees
-
-
 class ConcurrencyLoadSpec(Section):
     """Closed loop: `value` requests always in flight."""
 
     kind: Literal["concurrency"]
     value: Count
     requests: Count | None = None
+
+    @property
+    def request_count(self) -> int:
+        """Requests that are measured: enough per stream by default that ramps weigh little."""
+        default = max(_MIN_REQUESTS, _REQUESTS_PER_STREAM * self.value)
+        return default if self.requests is None else self.requests
 
 
 class PoissonLoadSpec(Section):
@@ -187,6 +167,11 @@ class PoissonLoadSpec(Section):
     kind: Literal["poisson"]
     rate: Amount
     requests: Count = 200
+
+    @property
+    def request_count(self) -> int:
+        """Requests that are measured."""
+        return self.requests
 
 
 LoadSpec = Annotated[ConcurrencyLoadSpec | PoissonLoadSpec, Field(discriminator="kind")]
@@ -260,6 +245,7 @@ class ClusterSpec(Section):
     gpu_price_per_hour: Amount | None = None
     max_gpus: Count | None = None
     simulated_gpus: Annotated[Count, Field(le=4096)] | None = None
+    gpus_per_node: Count | None = None
     isolation: Literal["gpu"] = "gpu"
 
 
@@ -285,6 +271,7 @@ class TimeoutsSpec(Section):
     request: DurationS = 600.0
     trial: DurationS = 7200.0
     stop: DurationS = 15.0
+    release: DurationS = 60.0
 
 
 class ExperimentSpec(Section):
@@ -293,8 +280,12 @@ class ExperimentSpec(Section):
     name: Name
     model: ModelSpec
     engines: Annotated[dict[EngineName, EngineSpec], Field(min_length=1)]
+    weights: Literal["checkpoint", "dummy"] = "checkpoint"
+    offline: bool = False
     parallel: ParallelSpec = ParallelSpec()
+    quantization: QuantizationSpec = QuantizationSpec()
     constraints: list[ConstraintText] = []
+    combinations: list[Combination] = []
     deployment: DeploymentSpec = DeploymentSpec()
     workload: WorkloadSpec = WorkloadSpec()
     slo: dict[LatencyName, dict[StatisticName, Amount]] = {}

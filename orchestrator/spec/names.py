@@ -20,7 +20,6 @@ from search.samplers.base import SAMPLERS
 CPU = "cpu"
 """Stands as accelerator where engines run on the processor; no memory rule applies then."""
 
-_LATER_ENGINES = ("sglang", "tensorrt_llm", "external")
 _LATER_WORKLOADS = ("sharegpt", "shared_prefix", "conversation", "append_prefill", "trace")
 _LATER_OBJECTIVES = ("energy_per_token_j",)
 _LATER_SAMPLERS = ("quasi-random", "gp", "nsga2")
@@ -35,7 +34,7 @@ def _known(kind: str, name: str, known: Sequence[str], later: Sequence[str] = ()
 
 
 def _engine(name: str) -> str:
-    return _known("engine", name, ENGINES.names(), _LATER_ENGINES)
+    return _known("engine", name, ENGINES.names())
 
 
 def _workload(name: str) -> str:

@@ -45,7 +45,6 @@ _EXAMPLES = {
     "workload.load.kind": "write {kind: concurrency, value: 64} or {kind: poisson, rate: 8}",
     "workload.load.value": "write the number of requests in flight, as `value: 64`",
     "workload.load.rate": "write requests per second, as `rate: 8`",
-    "environment.python": "write {python: PATH}, the interpreter the engine is installed for",
 }
 
 

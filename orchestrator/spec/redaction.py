@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from runtimes.secrets import MASK, MIN_SECRET_LENGTH, is_secret_argument, is_secret_name, mask
+from runtimes.secrets import (
+    MASK,
+    MIN_SECRET_LENGTH,
+    is_secret_argument,
+    is_secret_name,
+    mask,
+    mask_credentials,
+)
 
 _MAX_SHOWN = 120
 
@@ -16,7 +23,7 @@ def shown(value: object, location: Sequence[str | int], data: object) -> str:
     """
     if any(_is_secret(part) for part in location):
         return repr(MASK)
-    text = mask(repr(_redacted(value)), secrets_in(data))
+    text = mask_credentials(mask(repr(_redacted(value)), secrets_in(data)))
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 

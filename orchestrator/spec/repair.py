@@ -21,6 +21,7 @@ def repaired(data: Mapping[str, Json], broken: Sequence[Location]) -> dict[str, 
     """
     rest = copy.deepcopy(dict(data))
     elements: Mapping[str, Json] = {
+        "combinations": {},
         "constraints": "gpus > 0",
         "objectives": {"maximize": _objective_not_in(data)},
     }

@@ -10,8 +10,9 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, JsonValue
 
-from orchestrator.spec.dimensions import parse_dimension
+from orchestrator.spec.dimensions import Conditional, parse_dimension
 from orchestrator.spec.refusal import NOT_YET, RefusedValueError
+from orchestrator.spec.ties import Tie
 from search.space import Choice, FloatRange, IntRange
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -86,13 +87,18 @@ def _results_folder(value: str) -> str:
     return expand_path(value)
 
 
+def is_variable_name(value: str) -> bool:
+    """Whether `value` can name an environment variable."""
+    return _VARIABLE.fullmatch(value) is not None
+
+
 def variable_name(value: str) -> str:
     """`value`, which names an environment variable.
 
     Raises:
         ValueError: it cannot name one.
     """
-    if not _VARIABLE.fullmatch(value):
+    if not is_variable_name(value):
         raise RefusedValueError("is no name of an environment variable", "use letters, digits, _")
     return value
 
@@ -106,7 +112,12 @@ def normal_argument(name: str) -> str:
     return head.replace("_", "-") + dot + tail
 
 
-def _argument_name(value: str) -> str:
+def argument_name(value: str) -> str:
+    """The long name of the engine argument `value`.
+
+    Raises:
+        ValueError: it cannot name one.
+    """
     name = normal_argument(value)
     if not _ARGUMENT.fullmatch(name):
         raise RefusedValueError(
@@ -135,7 +146,11 @@ def as_text(value: object) -> object:
 
 
 Domain: TypeAlias = Annotated[
-    InstanceOf[Choice] | InstanceOf[IntRange] | InstanceOf[FloatRange],
+    InstanceOf[Choice]
+    | InstanceOf[IntRange]
+    | InstanceOf[FloatRange]
+    | InstanceOf[Tie]
+    | InstanceOf[Conditional],
     BeforeValidator(parse_dimension, json_schema_input_type=JsonValue),
 ]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
@@ -148,6 +163,6 @@ Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
 ExpandedPath: TypeAlias = Annotated[str, AfterValidator(absolute_path)]
 ResultsFolder: TypeAlias = Annotated[str, AfterValidator(_results_folder)]
 VariableName: TypeAlias = Annotated[str, AfterValidator(variable_name)]
-ArgumentName: TypeAlias = Annotated[str, AfterValidator(_argument_name)]
+ArgumentName: TypeAlias = Annotated[str, AfterValidator(argument_name)]
 Arguments: TypeAlias = Annotated[dict[ArgumentName, JsonValue], BeforeValidator(_named_once)]
 SearchedArguments: TypeAlias = Annotated[dict[ArgumentName, Domain], BeforeValidator(_named_once)]

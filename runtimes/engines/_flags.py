@@ -18,8 +18,9 @@ from typing import Literal, TypeAlias
 
 from runtimes.json_types import Json, canonical_json
 
-Kind: TypeAlias = Literal["switch", "toggle", "int", "float", "text", "json", "list"]
-"""`switch` is there or not; `toggle` has a negative form too; `list` takes values in a row."""
+Kind: TypeAlias = Literal["switch", "toggle", "int", "count", "float", "text", "json", "list"]
+"""`switch` is there or not; `toggle` has a negative form too; `list` takes values in a row;
+`count` is an integer that may be written `8k` (8000), `8K` (8192) or `auto`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Flag:
     Attributes:
         name: its long name without dashes, as the parser spells it.
         aliases: its other names, without dashes.
+        negatives: names that mean the opposite of it (`no-enable-x`).
         choices: the values it takes; empty when any value of its kind will do.
         default: what it is when it is not given; None also when the engine works it out.
     """
@@ -38,6 +40,7 @@ class Flag:
     aliases: tuple[str, ...] = ()
     choices: tuple[Json, ...] = ()
     default: Json = None
+    negatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class FlagTable:
     version: str
     flags: Mapping[str, Flag]
     _by_alias: Mapping[str, str] = field(repr=False, default_factory=dict)
+    _by_negative: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @classmethod
     def of(cls, version: str, flags: Iterable[Flag]) -> FlagTable:
@@ -59,17 +63,42 @@ class FlagTable:
         listed = list(flags)
         by_alias = {_plain(name): flag.name for flag in listed for name in flag.aliases}
         by_alias.update({_plain(flag.name): flag.name for flag in listed})
-        return cls(version, {flag.name: flag for flag in listed}, by_alias)
+        by_negative = {_plain(name): flag.name for flag in listed for name in flag.negatives}
+        return cls(version, {flag.name: flag for flag in listed}, by_alias, by_negative)
 
     def find(self, name: str) -> Flag | None:
         """The flag that users call `name`: dashes and underscores are alike, aliases count."""
         found = self._by_alias.get(_plain(name))
         return self.flags[found] if found is not None else None
 
+    def read(self, name: str, value: Json) -> tuple[str, Json]:
+        """An argument under its own name: aliases replaced, negative forms turned round.
+
+        Of a dotted name that no flag has, the first part is replaced. A name that is in no way
+        known is given back with dashes for underscores before its first dot.
+        """
+        whole = self.find(name)
+        if whole is not None:
+            return whole.name, value
+        first, dot, rest = name.partition(".")
+        opposite = self._by_negative.get(_plain(first))
+        if opposite is not None and not dot and isinstance(value, bool):
+            return opposite, not value
+        flag = self.find(first)
+        return (flag.name if flag else first.replace("_", "-")) + dot + rest, value
+
+    def knows(self, name: str) -> bool:
+        """True for any name of any flag, negative forms included; dotted ones by first part."""
+        names = (_plain(name), _plain(name.partition(".")[0]))
+        return any(each in self._by_alias or each in self._by_negative for each in names)
+
     def closest(self, name: str) -> str | None:
         """The flag that a misspelt `name` probably stands for."""
-        matches = get_close_matches(_plain(name), list(self._by_alias), n=1, cutoff=0.7)
-        return self._by_alias[matches[0]] if matches else None
+        known = [*self._by_alias, *self._by_negative]
+        matches = get_close_matches(_plain(name), known, n=1, cutoff=0.7)
+        if not matches:
+            return None
+        return self._by_alias.get(matches[0]) or matches[0]
 
     def restates_default(self, name: str, value: Json) -> bool:
         """True when giving `value` changes nothing: it is what the engine has without it."""
@@ -151,15 +180,22 @@ def _common(name: str, flags: list[Flag]) -> Flag:
         tuple(alias for alias in first.aliases if all(alias in flag.aliases for flag in flags)),
         () if free else tuple(json.loads(choice) for choice in choices),
         first.default if agreed else None,
+        # The opposite of a flag is written in a form that all versions take.
+        tuple(dict.fromkeys(name for flag in flags for name in flag.negatives)),
     )
 
 
 def _flag(name: str, row: Mapping[str, Json]) -> Flag:
-    kind, aliases, choices = row["kind"], row.get("aliases"), row.get("choices")
+    kind, choices = row["kind"], row.get("choices")
     return Flag(
         name,
         kind,  # type: ignore[arg-type]  # the tables are ours; a test reads every one
-        tuple(str(alias) for alias in aliases) if isinstance(aliases, list) else (),
+        _names(row.get("aliases")),
         tuple(choices) if isinstance(choices, list) else (),
         row.get("default"),
+        _names(row.get("negatives")),
     )
+
+
+def _names(listed: Json) -> tuple[str, ...]:
+    return tuple(str(name) for name in listed) if isinstance(listed, list) else ()

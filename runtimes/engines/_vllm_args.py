@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
+from runtimes.engines._flags import FlagTable
 from runtimes.json_types import Json, canonical_json
 
 # vLLM 0.32 and 0.33, `make_arg_parser`: flags without a negative form, flags that are given once
@@ -21,13 +23,63 @@ _REPEATED = frozenset({"middleware"})
 _JSON_LISTS = frozenset({"allowed-headers", "allowed-methods", "allowed-origins"})
 
 
+def own_names(args: Mapping[str, Json], table: FlagTable | None) -> dict[str, Json]:
+    """`args` under vLLM's own names: aliases, underscores and negative forms resolved."""
+    if table is None:
+        return dict(args)
+    return dict(table.read(name, args[name]) for name in sorted(args))
+
+
+def joined(args: Mapping[str, Json]) -> dict[str, Json]:
+    """`args` with dotted names put into the object of the same argument, where one is given.
+
+    Given both, vLLM's parser would drop the object (utils/argparse_utils.py, `parse_args`).
+    """
+    made = dict(args)
+    for name in sorted(args):
+        first, dot, rest = name.partition(".")
+        whole = as_json(made.get(first))
+        if dot and isinstance(whole, dict):
+            made[first] = _with(whole, rest.split("."), made.pop(name))
+    return made
+
+
+def _with(whole: Mapping[str, Json], path: list[str], value: Json) -> dict[str, Json]:
+    first, *rest = path
+    if not rest:
+        return {**whole, first: as_json(value)}
+    inner = whole.get(first)
+    return {**whole, first: _with(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def as_json(value: Json) -> Json:
+    """Text that holds JSON as what it holds; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read: Json = json.loads(value)
+    except ValueError:
+        return value
+    return read
+
+
+def roots(args: Mapping[str, Json]) -> set[str]:
+    """Names in `args`, dotted ones by their first part."""
+    return {name.partition(".")[0] for name in args}
+
+
 def render_args(args: Mapping[str, Json]) -> tuple[str, ...]:
     """The command line of `args`, in the order of their names.
 
     None leaves an argument to the engine. False is spelled `--no-x`, also where vLLM 0.33
     prefers `--disable-x`, because 0.32 knows no other negative form.
     """
-    return tuple(part for name in sorted(args) for part in _render(name, args[name]))
+    return render_in_order({name: args[name] for name in sorted(args)})
+
+
+def render_in_order(args: Mapping[str, Json]) -> tuple[str, ...]:
+    """The command line of `args` as they stand."""
+    return tuple(part for name, value in args.items() for part in _render(name, value))
 
 
 def _render(name: str, value: Json) -> Iterator[str]:

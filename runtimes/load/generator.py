@@ -15,7 +15,7 @@ from runtimes.failure import Failure, FailureKind
 from runtimes.json_types import Json
 from runtimes.load.arrivals import ConcurrencyLoad, Load
 from runtimes.load.completion import CompletionStream
-from runtimes.load.http import HttpClient, HttpError
+from runtimes.load.http import HttpError, LoadClient
 from runtimes.load.result import LoadAborted, LoadProgress, LoadResult, LoadStalled, LoadStopped
 from runtimes.measurement import RequestRecord
 from runtimes.workloads.base import Prompt
@@ -34,7 +34,7 @@ SPIN_S = 0.0015
 
 
 async def run_load(
-    client: HttpClient,
+    client: LoadClient,
     prompts: Sequence[Prompt],
     load: Load,
     *,
@@ -131,7 +131,7 @@ class _Stage:
 
     def __init__(
         self,
-        client: HttpClient,
+        client: LoadClient,
         prompts: Sequence[Prompt],
         requests: Sequence[bytes],
         load: Load,

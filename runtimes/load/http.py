@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import TracebackType
+from typing import Protocol
 
 from runtimes.load.connection import Connection, HttpError, Receiver
 
-__all__ = ["HttpClient", "HttpError", "HttpResponse", "Receiver"]
+__all__ = ["HttpClient", "HttpError", "HttpResponse", "LoadClient", "Receiver"]
 
 REUSE_WITHIN_S = 4.0
 """A connection idle for longer is not used again: uvicorn, under vLLM, SGLang and TensorRT-LLM
@@ -28,6 +30,32 @@ class HttpResponse:
     body: bytes
 
 
+class LoadClient(Protocol):
+    """What a load needs of a client; `HttpClient` says what each of it does."""
+
+    @property
+    def connections_opened(self) -> int:
+        """Connections made so far."""
+
+    async def open(self, count: int) -> None:
+        """Have at least `count` connections ready."""
+
+    def post_request(self, path: str, body: bytes) -> bytes:
+        """The bytes of a POST of the JSON `body`, for `stream`."""
+
+    async def stream(self, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
+        """Send `request` and report the response to `receiver` until it is complete."""
+
+    def mask(self, text: str) -> str:
+        """`text` without the API key."""
+
+    def give_up(self) -> None:
+        """Fail every exchange, under way and to come, with `connection lost`."""
+
+    async def close(self) -> None:
+        """Close every connection and wait until their sockets are released."""
+
+
 class HttpClient:
     """Exchanges with one server, any number at once, each on a connection of its own.
 
@@ -37,6 +65,7 @@ class HttpClient:
     Args:
         host, port: where the server listens.
         api_key: sent as a bearer token.
+        tls: how the server's certificate is checked; None speaks plain HTTP.
         reuse_within_s: idle time after which a connection is not used again.
     """
 
@@ -46,20 +75,23 @@ class HttpClient:
         port: int,
         *,
         api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
         reuse_within_s: float = REUSE_WITHIN_S,
     ) -> None:
         self._host = host
         self._port = port
         self._api_key = api_key
+        self._tls = tls
         self._reuse_within_s = reuse_within_s
         self._addresses: list[str] = []
         self._idle: list[Connection] = []
         self._live: set[Connection] = set()
-        self._is_closed = False
+        self._closed_because = ""
         self.connections_opened = 0
         name = f"[{host}]" if ":" in host else host
         authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
-        self._headers = f"host: {name}:{port}\r\nuser-agent: servetune\r\n{authorization}".encode()
+        self.host_header = f"host: {name}:{port}\r\n".encode()
+        self._headers = self.host_header + f"user-agent: servetune\r\n{authorization}".encode()
 
     async def __aenter__(self) -> HttpClient:
         return self
@@ -130,13 +162,23 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close every connection and wait until their sockets are released. Idempotent."""
-        self._is_closed = True
-        self._idle.clear()
         live = list(self._live)
-        for connection in live:
-            connection.abort()
+        self._end_all("client closed")
         for connection in live:
             await connection.wait_closed()
+
+    def give_up(self) -> None:
+        """Fail every exchange, under way and to come, with `connection lost`.
+
+        For a load that has to end because a part of what it is sent to is gone.
+        """
+        self._end_all("connection lost")
+
+    def _end_all(self, reason: str) -> None:
+        self._closed_because = self._closed_because or reason
+        self._idle.clear()
+        for connection in list(self._live):
+            connection.abort()
 
     async def _whole(self, request: bytes, timeout_s: float) -> HttpResponse:
         body = _Body()
@@ -159,17 +201,23 @@ class HttpClient:
         return await self._connect()
 
     async def _connect(self) -> Connection:
-        if self._is_closed:
-            raise HttpError("client closed")
+        if self._closed_because:
+            raise HttpError(self._closed_because)
         loop = asyncio.get_running_loop()
         failure = "no address"
         for address in await self._resolve():
             try:
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._live), address, self._port
+                    lambda: Connection(self._live),
+                    address,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=None if self._tls is None else self._host,
                 )
             except ConnectionRefusedError:
                 failure = "connection refused"
+            except ssl.SSLCertVerificationError as error:
+                failure = f"certificate not trusted: {error.verify_message}"
             except OSError as error:
                 failure = f"cannot connect: {error.strerror or error}"
             else:

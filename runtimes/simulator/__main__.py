@@ -51,6 +51,10 @@ def main(argv: Sequence[str]) -> int:
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    if engine.headless:
+        _logger.info("this node answers nobody; node 0 does")
+        while True:
+            signal.pause()
     _serve(own, resolved, fault)
     return 0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtimes.parallel import ParallelLayout
@@ -22,7 +23,10 @@ _FOLLOWED = frozenset(
     | {"max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "max_model_len"}
     | {"tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "quantization"}
     | {"enable_prefix_caching", "kv_cache_dtype", "block_size", "num_gpu_blocks_override"}
-    | {"distributed_executor_backend"}
+    | {"prefill_context_parallel_size", "decode_context_parallel_size", "enable_expert_parallel"}
+    | {"distributed_executor_backend", "quantization_config", "headless", "nnodes", "node_rank"}
+    | {"master_addr", "master_port", "data_parallel_address", "data_parallel_rpc_port"}
+    | {"data_parallel_size_local", "data_parallel_start_rank", "load_format"}
 )
 
 
@@ -31,6 +35,7 @@ class OwnArguments:
     """Settings of the simulator itself.
 
     Attributes:
+        port: 0 takes any free one.
         model: Hub id or folder whose shape is simulated.
         startup_s: from start to healthy.
         jitter: relative standard deviation of step durations.
@@ -54,7 +59,10 @@ class EngineArguments:
     """vLLM's arguments as far as the simulation follows them; None means vLLM's default.
 
     Attributes:
+        layout: `ep` is the whole span of ranks where experts are spread over them.
         max_model_len: None takes the model's own.
+        quantization: what the linear layers are quantised to.
+        headless: True for a node that answers nobody.
         inert: flags that were given and have no effect here.
     """
 
@@ -69,6 +77,7 @@ class EngineArguments:
     quantization: str | None
     block_size: int
     num_gpu_blocks_override: int | None
+    headless: bool
     inert: tuple[str, ...]
 
 
@@ -79,7 +88,7 @@ def parse_own(argv: Sequence[str]) -> OwnArguments:
     own, engine = words[:end], words[end + 1 :]
     parser = argparse.ArgumentParser("runtimes.simulator", allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--accelerator", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--imitates", default="vllm", choices=["vllm"])
@@ -114,7 +123,8 @@ def parse_engine(argv: Sequence[str], model: str) -> EngineArguments:
         max_model_len=found.max_model_len,
         prefix_caching=found.enable_prefix_caching is not False,
         kv_cache_dtype=found.kv_cache_dtype or "auto",
-        quantization=found.quantization,
+        quantization=_quantization(found),
+        headless=found.headless is True,
         block_size=found.block_size or 16,
         num_gpu_blocks_override=found.num_gpu_blocks_override,
         inert=tuple(
@@ -130,11 +140,27 @@ def _layout(parser: argparse.ArgumentParser, found: argparse.Namespace) -> Paral
         "tp": found.tensor_parallel_size,
         "pp": found.pipeline_parallel_size,
         "dp": found.data_parallel_size,
+        "pcp": found.prefill_context_parallel_size,
+        "dcp": found.decode_context_parallel_size,
     }
     try:
-        return ParallelLayout(**{name: n for name, n in degrees.items() if n is not None})
+        layout = ParallelLayout(**{name: n for name, n in degrees.items() if n is not None})
     except ValueError as error:
         parser.error(str(error))
+    spread = found.enable_expert_parallel is True
+    return replace(layout, ep=layout.tp * layout.pcp * layout.dp) if spread else layout
+
+
+def _quantization(found: argparse.Namespace) -> str | None:
+    """The method of the linear layers; of several, `--quantization-config` names each."""
+    method: str | None = found.quantization
+    if method != "online":
+        return method
+    try:
+        linear = json.loads(found.quantization_config or "{}").get("linear")
+    except ValueError:
+        return None
+    return linear if isinstance(linear, str) else None
 
 
 def _vllm_parser() -> argparse.ArgumentParser:

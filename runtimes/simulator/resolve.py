@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from runtimes.fit import GIB, weights_per_gpu
+from runtimes.fit import GIB, model_weights_per_gpu, weights_per_gpu
 from runtimes.hardware import Accelerator
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.simulator.arguments import EngineArguments
 from runtimes.simulator.engine_model import Limits
 from runtimes.simulator.memory import (
@@ -64,7 +65,7 @@ def resolve(arguments: EngineArguments, model: ModelFacts, accelerator: Accelera
     memory = _divide(
         arguments,
         accelerator,
-        weights=weights_per_gpu(weights, arguments.layout),
+        weights=_weights_per_gpu(weights, model, arguments.layout),
         activations=activation_bytes(
             model, arguments.layout, max_num_seqs=seqs, max_num_batched_tokens=tokens
         ),
@@ -85,6 +86,15 @@ def resolve(arguments: EngineArguments, model: ModelFacts, accelerator: Accelera
     )
     timer = StepTimer(model, accelerator, arguments.layout, weights, element)
     return Resolved(arguments, limits, timer, memory)
+
+
+def _weights_per_gpu(weights: float, model: ModelFacts, layout: ParallelLayout) -> float:
+    """Bytes on one GPU; experts are shared by every rank of a stage, replicas included."""
+    if not model.is_moe or not model.weight_bytes:
+        return weights_per_gpu(weights, layout)
+    span = layout.tp * layout.pcp * layout.dp
+    held = model_weights_per_gpu(model, replace(layout, dp=1), expert_ranks=span)
+    return weights * held / model.weight_bytes
 
 
 def _divide(

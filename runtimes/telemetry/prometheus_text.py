@@ -21,7 +21,9 @@ def read_metrics(text: str, metrics: Mapping[str, str]) -> dict[str, tuple[str, 
 
     Args:
         text: body of a `/metrics` answer.
-        metrics: engine's metric name → canonical name.
+        metrics: engine's metric name → canonical name. A name may be followed by labels that its
+            series must have (`x_total{rank="0"}`); by none (`x_total{}`) it is the bare name
+            once more, so that one metric can stand for two canonical ones.
 
     Returns:
         Canonical name → (engine's name, value). Series that differ in labels are summed; of a
@@ -34,7 +36,10 @@ def read_metrics(text: str, metrics: Mapping[str, str]) -> dict[str, tuple[str, 
     for name, canonical in metrics.items():
         if canonical in found:
             continue
-        values = [value for line in _series(page, name) if (value := _value(line)) is not None]
+        bare, _, labels = name.partition("{")
+        wanted = dict(_LABEL.findall(labels))
+        lines = (line for line in _series(page, bare) if not wanted or _has(line, wanted))
+        values = [value for line in lines if (value := _value(line)) is not None]
         if values:
             total = max(values) if canonical.endswith("_ratio") else sum(values)
             found[canonical] = (name, total)
@@ -44,9 +49,18 @@ def read_metrics(text: str, metrics: Mapping[str, str]) -> dict[str, tuple[str, 
 def labels_of(text: str, metric: str) -> dict[str, str]:
     """Labels of the first series of `metric`, for metrics that only carry labels; {} if absent."""
     for line in _series("\n" + text, metric):
-        inside = line[line.find("{") + 1 : line.rfind("}")]
-        return {label: _unescape(value) for label, value in _LABEL.findall(inside)}
+        return {label: _unescape(value) for label, value in _labels(line)}
     return {}
+
+
+def _labels(line: str) -> list[tuple[str, str]]:
+    """Labels of a series as they are written."""
+    return _LABEL.findall(line[line.find("{") + 1 : line.rfind("}")])
+
+
+def _has(line: str, wanted: Mapping[str, str]) -> bool:
+    labels = dict(_labels(line))
+    return all(labels.get(label) == value for label, value in wanted.items())
 
 
 def _series(page: str, name: str) -> Iterator[str]:

@@ -56,11 +56,7 @@ def create_tpe_sampler(seed: int) -> optuna.samplers.TPESampler:
 def suggest_point(trial: optuna.Trial, space: SearchSpace) -> Params:
     """The point that the study's sampler chooses for `trial`."""
     engine = trial.suggest_categorical(ENGINE, space.engines)
-    values = {
-        item.name: _suggest(trial, _key(engine, item.name), item.domain)
-        for item in space.for_engine(engine)
-    }
-    return Params(engine, values)
+    return space.point(engine, lambda item: _suggest(trial, _key(engine, item.name), item.domain))
 
 
 def freeze(
@@ -68,11 +64,14 @@ def freeze(
 ) -> FrozenTrial:
     """One trial as Optuna records it; an outcome of None is a trial that still runs.
 
+    `params` are a point of the product; dimensions that are not searched there stay out of it.
     Completed without a finite value of every goal is FAIL: it says nothing about the goals.
     """
     encoded: dict[str, str | int | float] = {ENGINE: params.engine}
     distributions: dict[str, BaseDistribution] = {ENGINE: CategoricalDistribution(space.engines)}
     for item in space.for_engine(params.engine):
+        if item.name not in params.values:
+            continue
         key = _key(params.engine, item.name)
         encoded[key] = _encode(item.domain, params.values[item.name])
         distributions[key] = _distribution(item.domain)

@@ -28,8 +28,8 @@ class TpeSampler(Sampler):
     next attempt away from it; after `_MODEL_ATTEMPTS` of them the point is drawn at random.
 
     Only the `_REMEMBERED` newest trials are modelled: the time of one decision stays bounded,
-    and TPE gives older ones little weight anyway. Parameters that are no point of the space (a
-    baseline leaves the searched arguments out) are not modelled.
+    and TPE gives older ones little weight anyway. Parameters that are no point of the product (a
+    baseline leaves the searched arguments out, a combination may name others) are not modelled.
     """
 
     name = "tpe"
@@ -51,5 +51,5 @@ class TpeSampler(Sampler):
         return suggest_point(self._study.ask(), self.space)
 
     def _observe(self, number: int, params: Params, outcome: Outcome | None) -> None:
-        if self.space.holds(params):
+        if self.space.product_holds(params):
             self._trials[number] = freeze(self.space, self.goals, params, outcome)

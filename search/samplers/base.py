@@ -21,6 +21,8 @@ class Sampler(ABC):
     a sampler that is rebuilt with `restore` goes on as an unbroken one would. Calls come from
     one thread at a time.
 
+    The combinations of the space come first, in order; then what the sampler itself chooses.
+
     A subclass gives `_propose`, and `_observe` if it learns. It need not know what may be
     launched or was proposed before: `ask` calls it again until a proposal passes, `attempts`
     times, and then walks a countable space for a point that is left.
@@ -37,6 +39,7 @@ class Sampler(ABC):
         self.seed = seed
         self._admission = admission
         self._seen: set[str] = set()
+        self._combinations = iter(space.combinations)
         self._rest: Iterator[Params] | None = None
 
     def mark_seen(self, config_id: str) -> None:
@@ -45,8 +48,11 @@ class Sampler(ABC):
 
     def ask(self, number: int) -> Params | None:
         """Parameters for trial `number`: admissible, of a new configuration; None: nothing left."""
-        proposals = (self._propose(number, attempt) for attempt in range(self.attempts))
-        params = next(filter(self._is_new, proposals), None) or self._next_left()
+        # What these iterators have passed was seen or inadmissible and stays so.
+        params = next(filter(self._is_new, self._combinations), None)
+        if params is None and self.space.product:
+            proposals = (self._propose(number, attempt) for attempt in range(self.attempts))
+            params = next(filter(self._is_new, proposals), None) or self._next_left()
         if params is not None:
             self.restore(number, params, None)
         return params
@@ -62,7 +68,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def _propose(self, number: int, attempt: int) -> Params:
-        """A point of the space; `attempt` counts from 0 for each `number`."""
+        """A point of the product; `attempt` counts from 0 for each `number`."""
 
     def _observe(self, number: int, params: Params, outcome: Outcome | None) -> None:
         """Trial `number` runs `params`, or ended; `params` need not be a point of the space."""
@@ -78,7 +84,6 @@ class Sampler(ABC):
         return self._admission.config_id(params) not in self._seen
 
     def _next_left(self) -> Params | None:
-        # What the walk has passed was seen or inadmissible and stays so: it never starts again.
         if self._rest is None:
             self._rest = self._walk()
         return next(filter(self._is_new, self._rest), None)

@@ -30,7 +30,7 @@ class GridSampler(Sampler):
     ) -> None:
         super().__init__(space=space, admission=admission, goals=goals, seed=seed)
         endless = [item.name for item in space.dimensions if item.domain.count is None]
-        if endless:
+        if endless and space.product:
             raise UserError(
                 f"sampler grid needs a finite space, and {', '.join(endless)} is a float range "
                 "without a step. Give it a step or a list of values, or choose tpe or random."

@@ -23,10 +23,9 @@ class RandomSampler(Sampler):
 
 
 def uniform_point(space: SearchSpace, rng: Random) -> Params:
-    """A point of `space`, each engine as likely as another."""
+    """A point of the product of `space`, each engine as likely as another."""
     engine = rng.choice(space.engines)
-    dimensions = space.for_engine(engine)
-    return Params(engine, {item.name: uniform_value(item.domain, rng) for item in dimensions})
+    return space.point(engine, lambda item: uniform_value(item.domain, rng))
 
 
 def uniform_value(domain: Domain, rng: Random) -> Json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Mapping
 from itertools import product
 
 import pytest
@@ -29,6 +30,27 @@ ARGS = st.dictionaries(
 )
 
 
+STARTED = [name for name, engine in ENGINES.entries().items() if not engine.attaches]
+"""Engines that servetune starts, which therefore have a command."""
+
+
+def config_of(
+    name: str,
+    *,
+    layout: ParallelLayout | None = None,
+    args: Mapping[str, Json] | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: tuple[str, ...] = (),
+    revision: str | None = None,
+) -> EngineConfig:
+    """A configuration with the options that the engine `name` cannot do without."""
+    return EngineConfig(
+        name, MODEL, revision, layout or ParallelLayout(),
+        args=args or {}, env=env or {}, secrets=secrets,
+        options=ENGINES.get(name).required_options,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ENGINES.names())
 class TestEngineContract:
     def test_is_called_as_registered(self, name: str) -> None:
@@ -38,7 +60,7 @@ class TestEngineContract:
 
     def test_is_stateless_and_picklable(self, name: str) -> None:
         engine = create_engine(name)
-        config = EngineConfig(name, MODEL, args={"max-num-seqs": 64})
+        config = config_of(name, args={"max-num-seqs": 64})
         copy = pickle.loads(pickle.dumps(engine))
         assert pickle.loads(pickle.dumps(engine.plan(config))) == copy.plan(config)
 
@@ -54,51 +76,9 @@ class TestEngineContract:
 
     @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
     def test_plans_every_layout_on_its_gpus(self, name: str, layout: ParallelLayout) -> None:
-        plan = create_engine(name).plan(EngineConfig(name, MODEL, layout=layout))
+        plan = create_engine(name).plan(config_of(name, layout=layout))
         assert plan.engine == name
         assert plan.gpus == create_engine(name).gpus(layout) >= 1
-
-    def test_command_takes_host_and_port(self, name: str) -> None:
-        plan = create_engine(name).plan(EngineConfig(name, MODEL))
-        for command in (plan.argv, plan.deploy):
-            assert HOST in " ".join(command)
-            assert PORT in " ".join(command)
-        filled = plan.processes[0].command(host="127.0.0.1", port=23456)
-        assert {"127.0.0.1", "23456"} <= set(filled)
-        assert not any(HOST in part or PORT in part for part in filled)
-
-    def test_plan_names_the_model(self, name: str) -> None:
-        plan = create_engine(name).plan(EngineConfig(name, MODEL, revision="abc123"))
-        assert MODEL in plan.argv
-        assert MODEL in plan.deploy
-        assert "abc123" in plan.deploy
-
-    @given(left=ARGS, right=ARGS)
-    def test_config_id_tells_configurations_apart(
-        self, name: str, left: dict[str, Json], right: dict[str, Json]
-    ) -> None:
-        engine = create_engine(name)
-        ids = [
-            engine.plan(EngineConfig(name, MODEL, args=args)).config_id for args in (left, right)
-        ]
-        assert (ids[0] == ids[1]) == (left == right)
-
-    @given(args=ARGS)
-    def test_plan_does_not_depend_on_the_order_of_arguments(
-        self, name: str, args: dict[str, Json]
-    ) -> None:
-        engine = create_engine(name)
-        turned = dict(reversed(args.items()))
-        plans = [engine.plan(EngineConfig(name, MODEL, args=given)) for given in (args, turned)]
-        assert plans[0] == plans[1]
-        assert plans[0].config_id == plans[1].config_id
-
-    def test_environment_is_part_of_the_configuration(self, name: str) -> None:
-        engine = create_engine(name)
-        plain = engine.plan(EngineConfig(name, MODEL))
-        changed = engine.plan(EngineConfig(name, MODEL, env={"OMP_NUM_THREADS": "2"}))
-        assert changed.env["OMP_NUM_THREADS"] == "2"
-        assert changed.config_id != plain.config_id
 
     def test_secrets_are_passed_by_name_only(
         self, name: str, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +86,7 @@ class TestEngineContract:
         for variable, value in SECRETS.items():
             monkeypatch.setenv(variable, value)
         engine = create_engine(name)
-        plan = engine.plan(EngineConfig(name, MODEL, secrets=tuple(SECRETS)))
+        plan = engine.plan(config_of(name, secrets=tuple(SECRETS)))
         assert plan.secrets == tuple(SECRETS)
         written = repr(plan)
         assert not any(value in written for value in SECRETS.values())
@@ -124,7 +104,7 @@ class TestEngineContract:
     ) -> None:
         engine = create_engine(name)
         device = ACCELERATORS[accelerator] if accelerator else None
-        config = EngineConfig(name, MODEL, layout=layout)
+        config = config_of(name, layout=layout)
         reason = engine.refuse(config, model, device)
         assert reason is None or reason.message.strip()
         assert engine.refuse(config, model, device) == reason
@@ -138,3 +118,46 @@ class TestEngineContract:
         for argument in engine.reserved_args:
             assert engine.check_args({argument: 1}) == [argument]
         assert engine.check_args({}) == []
+
+
+@pytest.mark.parametrize("name", STARTED)
+class TestStartedEngineContract:
+    def test_command_takes_host_and_port(self, name: str) -> None:
+        plan = create_engine(name).plan(config_of(name))
+        for command in (plan.argv, plan.deploy):
+            assert HOST in " ".join(command)
+            assert PORT in " ".join(command)
+        filled = plan.processes[0].command(host="127.0.0.1", port=23456)
+        assert {"127.0.0.1", "23456"} <= set(filled)
+        assert not any(HOST in part or PORT in part for part in filled)
+
+    def test_plan_names_the_model(self, name: str) -> None:
+        plan = create_engine(name).plan(config_of(name, revision="abc123"))
+        assert MODEL in plan.argv
+        assert MODEL in " ".join(plan.deploy)
+        assert "abc123" in " ".join(plan.deploy)
+
+    @given(left=ARGS, right=ARGS)
+    def test_config_id_tells_configurations_apart(
+        self, name: str, left: dict[str, Json], right: dict[str, Json]
+    ) -> None:
+        engine = create_engine(name)
+        ids = [engine.plan(config_of(name, args=args)).config_id for args in (left, right)]
+        assert (ids[0] == ids[1]) == (left == right)
+
+    @given(args=ARGS)
+    def test_plan_does_not_depend_on_the_order_of_arguments(
+        self, name: str, args: dict[str, Json]
+    ) -> None:
+        engine = create_engine(name)
+        turned = dict(reversed(args.items()))
+        plans = [engine.plan(config_of(name, args=given)) for given in (args, turned)]
+        assert plans[0] == plans[1]
+        assert plans[0].config_id == plans[1].config_id
+
+    def test_environment_is_part_of_the_configuration(self, name: str) -> None:
+        engine = create_engine(name)
+        plain = engine.plan(config_of(name))
+        changed = engine.plan(config_of(name, env={"OMP_NUM_THREADS": "2"}))
+        assert changed.env["OMP_NUM_THREADS"] == "2"
+        assert changed.config_id != plain.config_id

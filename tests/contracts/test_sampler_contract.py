@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -15,13 +16,14 @@ from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
 from search.admission import Admission
-from search.constraints import Constraint
+from search.constraints import Condition, Constraint
 from search.expansion import expand
 from search.goals import Goal
 from search.materialize import EngineTemplate
 from search.samplers.base import SAMPLERS, Sampler, create_sampler
 from search.space import Choice, Dimension, FloatRange, IntRange, SearchSpace
 from search.trial import Cancelled, Completed, Failed, Infeasible, Outcome, Params, Pruned
+from search.values import PointValues
 
 
 class PlainEngine(Engine):
@@ -70,18 +72,58 @@ LARGE = SearchSpace(
     (*FINITE.dimensions, Dimension("batch", IntRange(1, 5000, log=True))),
     FINITE.constraints,
 )
-SPACES = {"finite": FINITE, "large": LARGE, "endless": ENDLESS}
+LAYOUTS: dict[str, dict[str, ParallelLayout | str]] = {
+    "one": {"wide": ParallelLayout(tp=4), "narrow": ParallelLayout(pp=2, tp=2)},
+    "two": {"wide": "has no such thing", "narrow": ParallelLayout(dp=2)},
+}
+TEMPLATES = {
+    name: EngineTemplate("plain", f"acme/{name}", layouts=layouts)
+    for name, layouts in LAYOUTS.items()
+}
+CONDITIONAL = SearchSpace(
+    FINITE.engines,
+    (
+        Dimension("parallel.preset", Choice(("wide", "narrow", None))),
+        Dimension("tp", Choice((1, 2, 4)), replaced_by="parallel.preset"),
+        Dimension("backend", Choice(("x", "y")), when=Condition.parse("tp > 1")),
+        Dimension("seqs", IntRange(2, 10, step=4), "one", Condition.parse("backend == 'y'")),
+        Dimension("policy", Choice(("a", "b")), engine="two"),
+    ),
+    (Constraint.parse("engine == 'one' or gpus < 4"),),
+    combinations=(
+        Params("two", {"tp": 2, "policy": "c", "seqs": 77}),
+        Params("one", {"tp": 8}),
+        Params("one", {"parallel.preset": None, "tp": 1}),
+        Params("one", {"tp": 1}),
+    ),
+    known=PointValues(TEMPLATES, lambda name: PlainEngine()),
+)
+"""Of its combinations the second has no room, the third is a point of the product, and the last
+is the configuration of the third."""
+ENDLESS_CONDITIONAL = replace(
+    CONDITIONAL,
+    dimensions=(
+        *CONDITIONAL.dimensions,
+        Dimension("share", FloatRange(0.5, 0.9), when=Condition.parse("gpus == 4")),
+    ),
+)
+SPACES = {
+    "finite": FINITE,
+    "large": LARGE,
+    "endless": ENDLESS,
+    "conditional": CONDITIONAL,
+    "endless-conditional": ENDLESS_CONDITIONAL,
+}
 GOALS = (Goal("goodput", "maximize"), Goal("ttft_p99_ms", "minimize"))
 
 
 def admission_of(space: SearchSpace) -> Admission:
-    templates = {name: EngineTemplate("plain", f"acme/{name}") for name in space.engines}
     return Admission(
         space,
-        templates,
+        TEMPLATES,
         model=None,
         accelerator=None,
-        capacity=lambda gpus: None if gpus <= 4 else f"needs {gpus} GPUs, there are 4",
+        capacity=lambda plan: None if plan.gpus <= 4 else f"needs {plan.gpus} GPUs, there are 4",
         engine_of=lambda name: PlainEngine(),
     )
 
@@ -175,12 +217,15 @@ class TestSamplerContract:
 
 
 @pytest.mark.parametrize("name", SAMPLERS.names())
+@pytest.mark.parametrize("space", [FINITE, CONDITIONAL], ids=["finite", "conditional"])
 class TestExhaustion:
-    def test_a_finite_space_is_proposed_whole_and_no_more(self, name: str) -> None:
-        admission = admission_of(FINITE)
-        sampler = build(name, FINITE)
+    def test_a_finite_space_is_proposed_whole_and_no_more(
+        self, name: str, space: SearchSpace
+    ) -> None:
+        admission = admission_of(space)
+        sampler = build(name, space)
         proposed = run(sampler, range(100))
-        expected = expand(FINITE, admission)
+        expected = expand(space, admission)
         assert expected.duplicates > 0
         assert {admission.config_id(params) for params in proposed.values()} == {
             admission.config_id(params) for params in expected.points
@@ -188,8 +233,30 @@ class TestExhaustion:
         assert len(proposed) == expected.valid
         assert sampler.ask(100) is None
 
-    def test_a_space_without_an_admissible_point_has_no_proposal(self, name: str) -> None:
-        space = SearchSpace(
-            FINITE.engines, FINITE.dimensions, (Constraint.parse("tp > 4 and pp > 0"),)
-        )
-        assert build(name, space).ask(0) is None
+    def test_a_space_without_an_admissible_point_has_no_proposal(
+        self, name: str, space: SearchSpace
+    ) -> None:
+        none = replace(space, constraints=(Constraint.parse("tp > 8 and pp > 0"),))
+        assert build(name, none).ask(0) is None
+
+
+@pytest.mark.parametrize("name", SAMPLERS.names())
+class TestCombinations:
+    def test_they_come_first_in_order_and_each_configuration_once(self, name: str) -> None:
+        proposed = run(build(name, CONDITIONAL), range(8))
+        first, _, third, _ = CONDITIONAL.combinations
+        assert [proposed[0], proposed[1]] == [first, third]
+        assert all(params not in CONDITIONAL.combinations for params in list(proposed.values())[2:])
+
+    def test_alone_they_are_all_there_is(self, name: str) -> None:
+        sampler = build(name, replace(CONDITIONAL, product=False))
+        proposed = [sampler.ask(number) for number in range(4)]
+        first, _, third, _ = CONDITIONAL.combinations
+        assert proposed == [first, third, None, None]
+
+    def test_an_unbroken_sampler_and_a_restored_one_do_not_propose_one_again(
+        self, name: str
+    ) -> None:
+        restored = build(name, CONDITIONAL)
+        restored.restore(0, CONDITIONAL.combinations[0], outcome_of(0))
+        assert restored.ask(1) == CONDITIONAL.combinations[2]

@@ -44,8 +44,11 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def ray_head(*, gpus: int, **extra: str) -> Iterator[Head]:
-    """Start a head with `gpus` pretended GPUs; leaving the block ends everything it started."""
+def ray_head(*, gpus: int, options: tuple[str, ...] = (), **extra: str) -> Iterator[Head]:
+    """Start a head with `gpus` pretended GPUs; leaving the block ends everything it started.
+
+    `options` are further ones of `ray start`, `extra` variables of its environment.
+    """
     with studies.ray_folder() as folder:
         gcs, dashboard, client, agent, agent_grpc = free_ports(5)
         env = studies.environment(
@@ -65,6 +68,7 @@ def ray_head(*, gpus: int, **extra: str) -> Iterator[Head]:
                 f"--dashboard-agent-listen-port={agent}",
                 f"--dashboard-agent-grpc-port={agent_grpc}",
             ),
+            *options,
         ]
         with (folder / "head.log").open("w") as log:
             process = subprocess.Popen(

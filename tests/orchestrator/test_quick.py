@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.attach import RunningServer
 from orchestrator.quick import Request, experiment_for
 from orchestrator.spec import Experiment
+from runtimes.engines.base import create_engine
 from runtimes.errors import SpecError, UserError
+from runtimes.hardware import ACCELERATORS
+from runtimes.model import find_model
 from tests.orchestrator.commands import SYSTEM_PATH, executable, servetune
 
 MODEL = "meta-llama/Llama-3.3-70B-Instruct"
@@ -86,6 +90,24 @@ def test_the_engine_on_path_and_the_free_gpus(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("command", "engine"),
+    [("vllm", "vllm"), ("sglang", "sglang"), ("trtllm-serve", "tensorrt_llm")],
+)
+def test_an_engine_is_searched_by_its_own_hints(
+    tmp_path: Path, command: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable(tmp_path / "bin", command, "exit 0")
+    executable(tmp_path / "bin", "nvidia-smi", "\n".join(ROWS))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{SYSTEM_PATH}")
+    searched = experiment_for(Request(MODEL)).spec.engines[engine].search
+    hints = create_engine(engine).search_hints(find_model(MODEL), ACCELERATORS["H200"])
+    telling = [hint.name.replace("_", "-") for hint in hints if not hint.advanced]
+    assert searched
+    assert {name.replace("_", "-") for name in searched} <= set(telling)
+    assert {"max-num-seqs", "max-running-requests", "max-batch-size"} & set(searched)
+
+
 def test_an_engine_without_gpus(tmp_path: Path) -> None:
     executable(tmp_path / "bin", "vllm", "exit 0")
     done = servetune("tune", MODEL, cwd=tmp_path, path=f"{tmp_path}/bin")
@@ -96,7 +118,9 @@ def test_an_engine_without_gpus(tmp_path: Path) -> None:
 def test_neither_engine_nor_gpus(tmp_path: Path) -> None:
     done = servetune("tune", MODEL, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("servetune: no engine: none of these commands is on PATH: vllm.")
+    assert done.stderr.startswith(
+        "servetune: no engine: none of these commands is on PATH: sglang, "
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,6 +134,59 @@ def test_a_cpu_build_needs_no_gpu(tmp_path: Path) -> None:
     assert data["cluster"]["simulated_gpus"] == 2
     assert data["cluster"]["accelerator"] == "cpu"
     assert data["engines"]["vllm"]["env"] == {"VLLM_CPU_KVCACHE_SPACE": "1"}
+
+
+def test_only_vllm_has_a_cpu_build(tmp_path: Path) -> None:
+    executable(tmp_path / "bin", "sglang", "exit 0")
+    done = servetune("tune", MODEL, "--cpu-slots", "1", cwd=tmp_path, path=f"{tmp_path}/bin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("servetune: --cpu-slots: found sglang, ")
+
+
+# --- a server that runs already -----------------------------------------------------------------
+
+URL = "http://127.0.0.1:8000"
+
+
+def test_a_running_server_takes_no_device_of_this_machine() -> None:
+    request = Request(
+        MODEL, ttft_p99_ms=500, seed=4, server=RunningServer(URL, 8, api_key_env="MY_KEY")
+    )
+    experiment = experiment_for(request)
+    resolved = experiment.resolved()
+    assert resolved["engines"] == {
+        "external": {
+            "url": URL, "gpus": 8, "env": {"OPENAI_API_KEY": {"from_env": "MY_KEY"}},
+        }
+    }  # fmt: skip
+    assert resolved["budget"] == {"trials": 1}
+    assert resolved["slo"] == {"ttft_ms": {"p99": 500.0}}
+    spec = experiment.spec
+    assert (spec.cluster.kind, spec.cluster.simulated_gpus) == ("in_process", 8)
+    assert (spec.search.seed, spec.search.baseline) == (4, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--server-url", "localhost"], "--server-url: option url: 'localhost' does not begin"),
+        (["--server-url", URL, "--gpus", "0"], "--gpus: must be at least 1 (got 0)"),
+        (["--gpus", "2"], "--gpus belongs to --server-url"),
+        (["--api-key-env", "KEY"], "--api-key-env belongs to --server-url"),
+        (["--server-url", URL, "--cpu-slots", "1"], "not allowed with argument"),
+    ],
+)
+def test_mistakes_about_a_running_server(tmp_path: Path, options: list[str], words: str) -> None:
+    done = servetune("tune", MODEL, *options, "--dry-run", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_a_key_that_is_not_set_is_told_before_anything_runs(tmp_path: Path) -> None:
+    done = servetune("tune", MODEL, "--server-url", URL, "--api-key-env", "NO_KEY", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the environment variable NO_KEY is not set here" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- mistakes, in the words of the command line -------------------------------------------------

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from orchestrator.recorder import told_outcome
+from orchestrator.decisions import Waiting
+from orchestrator.recorder import Recorder, told_outcome
+from orchestrator.spec import Experiment
+from orchestrator.wiring import wire
 from runtimes.failure import Failure, FailureKind
-from search.trial import Cancelled, Completed, Failed, Infeasible, TrialState
+from runtimes.json_types import Json
+from runtimes.parallel import ParallelLayout
+from runtimes.quantization import Quantization
+from search.trial import Cancelled, Completed, Failed, Infeasible, Outcome, Params, TrialState
 from tests.tracking import run_samples
+from tracking.journal import Journal
+from tracking.layout import RunLayout
+from tracking.parquet.read import read_trials
 from tracking.records import DISQUALIFYING, TrialRecord
 
 
@@ -42,8 +53,69 @@ def test_failures_and_infeasible_rows_are_told_as_such(completed: TrialRecord) -
     failure = Failure(FailureKind.CRASHED, "it died")
     failed = replace(completed, state=TrialState.FAILED, failure=failure)
     assert told_outcome(failed) == Failed(failure)
-    oom = Failure(FailureKind.OUT_OF_MEMORY, "too big")
+    oom = Failure(FailureKind.OOM_WEIGHTS, "too big")
     infeasible = replace(completed, state=TrialState.INFEASIBLE, failure=oom, reason="too big")
     assert told_outcome(infeasible) == Infeasible("too big", oom)
     cancelled = replace(completed, state=TrialState.CANCELLED, reason="SIGINT")
     assert told_outcome(cancelled) == Cancelled("SIGINT")
+
+
+# --- what a row says of its layout and precision -------------------------------------------------
+
+EXPERIMENT: dict[str, Json] = {
+    "name": "n",
+    "model": "meta-llama/Llama-3.1-8B",
+    "engines": {"vllm": {}},
+    "parallel": {"presets": ["large-model-tp-pp"], "tp": [1, 2]},
+    "quantization": {"presets": ["default", "kv-cache-fp8"], "gemm": [None]},
+    "cluster": {"kind": "local", "gpus_per_node": 4},
+}
+LOSSY: dict[str, Json] = {
+    "parallel.preset": "large-model-tp-pp",
+    "quantization.preset": "kv-cache-fp8",
+}
+LOSSLESS: dict[str, Json] = {
+    "parallel.preset": None, "tp": 2, "pp": 1, "dp": 1,
+    "quantization.preset": None, "quantization.gemm": None,
+}  # fmt: skip
+
+
+def recorded(folder: Path, values: dict[str, Json], outcome: Outcome) -> TrialRecord:
+    """The row of a trial that ended with `outcome`, as it is read back."""
+    study = wire(Experiment.from_dict(EXPERIMENT))
+    params = Params("vllm", values)
+    assert study.space.holds(params)
+    layout = RunLayout(folder / "run")
+    layout.create()
+    with Journal(layout.journal_dir, clock=time.time) as journal:
+        recorder = Recorder(study, "run", layout, journal)
+        plan = study.admission.plan(params)
+        recorder.attempt(
+            Waiting(0, params, plan.gpus), plan, None, outcome, done=None, retry=False, held_s=0.0
+        )
+    (row,) = read_trials(layout)
+    return row
+
+
+def test_a_row_holds_the_layout_and_the_precision_that_its_presets_stand_for(
+    tmp_path: Path,
+) -> None:
+    row = recorded(tmp_path, LOSSY, Infeasible("too big"))
+    assert row.params == LOSSY
+    assert row.layout == ParallelLayout(tp=2, pp=2)
+    assert row.quantization == Quantization(kv_cache="fp8")
+    assert row.flags == ()
+
+
+def test_a_measured_row_of_a_lossy_precision_is_labelled(tmp_path: Path) -> None:
+    row = recorded(tmp_path, LOSSY, Completed({"output_throughput_per_gpu": 1.0}))
+    assert row.flags == ("accuracy_unverified",)
+    assert not row.lossless
+    assert not row.doubts, "the search learns from it all the same"
+
+
+def test_a_row_without_presets_is_labelled_by_its_own_values(tmp_path: Path) -> None:
+    row = recorded(tmp_path, LOSSLESS, Completed({"output_throughput_per_gpu": 1.0}))
+    assert row.params == LOSSLESS
+    assert (row.layout, row.quantization) == (ParallelLayout(tp=2), Quantization())
+    assert row.lossless

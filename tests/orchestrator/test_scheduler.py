@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.placement import Room
 from orchestrator.scheduler import (
     Answered,
     Ask,
@@ -156,7 +157,7 @@ def test_other_failures_are_not(kind: FailureKind) -> None:
 def test_what_is_infeasible_is_not_retried() -> None:
     study = Study(1, limits=Limits(retries=5))
     study.propose()
-    outcome = Infeasible("out of memory", failed(FailureKind.OUT_OF_MEMORY).failure)
+    outcome = Infeasible("out of memory", failed(FailureKind.OOM_WEIGHTS).failure)
     assert recorded(study.end(0, outcome)) == [(0, 0, outcome, False)]
 
 
@@ -322,7 +323,7 @@ def test_a_trial_that_never_fitted_is_infeasible() -> None:
 
 
 def test_a_trial_that_fitted_before_the_study_was_resumed_is_no_infeasible_one() -> None:
-    restored = Restored(waiting=(trial(0, 8),), next_number=1, largest_bundle=8)
+    restored = Restored(waiting=(trial(0, 8),), next_number=1, rooms=(Room(8),))
     study = Study(4, restored=restored)
     reason = "needs 8 GPUs, the cluster has 4: a node is lost"
     assert recorded(study.first) == [(0, 0, Cancelled(reason), False)]

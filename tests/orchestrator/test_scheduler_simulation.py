@@ -1,7 +1,8 @@
 """The scheduler on hundreds of GPUs with thousands of trials, invariants checked at every event.
 
-A small event simulation: trials take random time, fail at random, nodes are lost and come. What
-must hold is checked on the actions alone, not on the scheduler's own books.
+A small event simulation: trials take random time, fail at random, nodes are lost and come, devices
+stay dirty or are used by others for a while. What must hold is checked on the actions alone, not
+on the scheduler's own books.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ from orchestrator.scheduler import (
     BundleReady,
     Cancel,
     Event,
+    GpusReleased,
     Launch,
     Limits,
     Record,
     Scheduler,
     StopAsked,
     Tick,
+    Watch,
 )
 from runtimes.failure import FailureKind
+from runtimes.telemetry.release import DirtyGpu
 from search.trial import Cancelled, Outcome
-from tests.orchestrator.schedules import DONE, failed, node, trial
+from tests.orchestrator.schedules import DONE, dirty, failed, foreign, node, trial
 
 _SIZES = (1, 1, 1, 2, 2, 4, 8)
 _ASK_S = 0.01
@@ -52,11 +56,14 @@ class World:
     losses: int = 0
     stop_at_s: float | None = None
     fail_share: float = 0.1
+    dirty_share: float = 0.0
+    foreign_share: float = 0.0
     events: list[tuple[float, int, Event]] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     busy: dict[tuple[str, str], int] = field(default_factory=dict)
     running: dict[tuple[int, int], Launch] = field(default_factory=dict)
     alive: dict[str, Bundle] = field(default_factory=dict)
+    withheld: set[tuple[str, str]] = field(default_factory=set)
     final: Counter[int] = field(default_factory=Counter)
     launches: Counter[int] = field(default_factory=Counter)
     asked: int = 0
@@ -99,6 +106,12 @@ class World:
             self.alive[event.bundle.id] = event.bundle
         elif isinstance(event, BundleGone):
             self.alive.pop(event.bundle_id, None)
+            self.withheld = {gpu for gpu in self.withheld if gpu[0] != event.bundle_id}
+        elif isinstance(event, GpusReleased):
+            self.withheld -= {(event.bundle_id, gpu) for gpu in event.gpu_ids}
+        elif isinstance(event, AttemptEnded) and (event.number, event.attempt) in self.running:
+            bundle = self.running[event.number, event.attempt].allocation.bundle
+            self.withheld |= {(bundle, gpu.gpu) for gpu in event.dirty}
 
     def obey(self, action: Action) -> None:
         assert not self.ended, "nothing follows the end"
@@ -113,6 +126,10 @@ class World:
             self.at(self.now_s + self.rng.uniform(0.0, 5.0), ended)
         elif isinstance(action, Record):
             self.record(action)
+        elif isinstance(action, Watch):
+            assert (action.bundle_id, action.gpu.gpu) in self.withheld
+            released = GpusReleased(action.bundle_id, (action.gpu.gpu,))
+            self.at(self.now_s + self.rng.expovariate(1 / 200.0), released)
         else:
             self.ended = action.reason
 
@@ -125,11 +142,23 @@ class World:
         assert set(action.allocation.gpu_ids) <= set(bundle.gpu_ids)
         for gpu in action.allocation.gpu_ids:
             assert (bundle.id, gpu) not in self.busy, "no device is given twice"
+            assert (bundle.id, gpu) not in self.withheld, "what is not free is not given on"
             self.busy[bundle.id, gpu] = number
         self.running[number, attempt] = action
         self.launches[number] += 1
-        ended = AttemptEnded(number, attempt, self.outcome())
+        ended = AttemptEnded(number, attempt, self.outcome(), self.found(action))
         self.at(self.now_s + self.rng.expovariate(1 / 60.0), ended)
+
+    def found(self, launch: Launch) -> tuple[DirtyGpu, ...]:
+        """Devices of the attempt that will not be free after it."""
+        found = []
+        for gpu in launch.allocation.gpu_ids:
+            chance = self.rng.random()
+            if chance < self.dirty_share:
+                found.append(dirty(gpu))
+            elif chance < self.dirty_share + self.foreign_share:
+                found.append(foreign(gpu))
+        return tuple(found)
 
     def outcome(self) -> Outcome:
         if self.rng.random() >= self.fail_share:
@@ -150,7 +179,9 @@ class World:
     def check(self) -> None:
         """What holds after every event, whatever has happened."""
         inventory = self.scheduler.inventory
-        capacity = sum(len(bundle.gpu_ids) for bundle in self.alive.values())
+        devices = sum(len(bundle.gpu_ids) for bundle in self.alive.values())
+        capacity = devices - len(self.withheld)
+        assert inventory.foreign + inventory.quarantined == len(self.withheld)
         assert len(self.busy) <= capacity
         assert (inventory.capacity, inventory.free) == (capacity, capacity - len(self.busy))
         assert self.scheduler.running == len(self.running)
@@ -224,6 +255,8 @@ def test_the_same_events_give_the_same_actions() -> None:
     overtakes=st.integers(0, 6),
     lookahead=st.integers(1, 10),
     fail_share=st.floats(0.0, 1.0),
+    dirty_share=st.sampled_from([0.0, 0.0, 0.01, 0.3]),
+    foreign_share=st.sampled_from([0.0, 0.0, 0.05, 0.6]),
 )
 def test_every_trial_ends_exactly_once_in_any_world(
     seed: int,
@@ -235,14 +268,21 @@ def test_every_trial_ends_exactly_once_in_any_world(
     overtakes: int,
     lookahead: int,
     fail_share: float,
+    dirty_share: float,
+    foreign_share: float,
 ) -> None:
     limits = Limits(trials=trials, retries=retries, overtakes=overtakes, lookahead=lookahead)
     world = World(
         seed=seed, nodes=nodes, gpus_per_node=gpus_per_node, limits=limits,
-        losses=min(losses, nodes), fail_share=fail_share,
+        losses=min(losses, nodes), fail_share=fail_share, dirty_share=dirty_share,
+        foreign_share=foreign_share,
     )  # fmt: skip
     world.live()
-    assert world.ended in (f"all {trials} trials were tried", "every node of the study is lost")
+    assert world.ended in (
+        f"all {trials} trials were tried",
+        "every node of the study is lost",
+        "every GPU of the study is quarantined",
+    )
     assert set(world.final.values()) <= {1}
     if world.ended.startswith("all"):
         assert sorted(world.final) == list(range(trials))

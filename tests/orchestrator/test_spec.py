@@ -10,13 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.spec import Experiment
-from orchestrator.spec.dimensions import domain_as_json, parse_dimension
+from orchestrator.spec.dimensions import (
+    Conditional,
+    Searched,
+    domain_as_json,
+    parse_dimension,
+)
 from orchestrator.spec.experiment import dump_yaml
-from orchestrator.spec.models import ConcurrencyLoadSpec, PoissonLoadSpec, SecretSpec
+from orchestrator.spec.models import (
+    ConcurrencyLoadSpec,
+    ExperimentSpec,
+    PoissonLoadSpec,
+    SecretSpec,
+)
+from orchestrator.spec.searched import engine_dimensions, fixed_arguments
+from orchestrator.spec.ties import Tie
 from orchestrator.spec.values import parse_duration_s
 from runtimes.errors import SpecError
 from runtimes.json_types import Json
 from runtimes.slo import SloLimit
+from search.constraints import Condition
 from search.space import Choice, FloatRange, IntRange
 
 MINIMAL = "name: least\nmodel: acme/model\nengines: {vllm: {}}\n"
@@ -56,7 +69,7 @@ engines:
   vllm:
     environment: {python: ~/venv/bin/python}
     entrypoint: module
-    args: {compilation-config: {level: 3, sizes: [1, 2]}, seed: null, eager: false}
+    args: {compilation-config: {level: 3, sizes: [1, 2]}, seed: null, async-scheduling: false}
     env:
       HF_TOKEN: {from_env: MY_TOKEN}
       OMP_NUM_THREADS: [1, "4"]
@@ -65,9 +78,17 @@ engines:
       max-num-seqs: {int: [8, 64], step: 8}
       block-size: [16, null]
       gpu-memory-utilization: {float: [0.8, 0.95]}
-      dtype: {choice: [auto, {nested: [1, 2.5, true]}]}
-      swap-space: {float: [1, 4], step: 0.5}
-      enforce-eager: true
+      hf-overrides: {choice: [null, {nested: [1, 2.5, true]}]}
+      cpu-offload-gb: {float: [1, 4], step: 0.5}
+      enforce-eager: {choice: [true], when: "tp > 1 and block_size == 16"}
+      max-num-batched-tokens: {equals: requests}
+      max-cudagraph-capture-size: {equals: concurrency, when: enforce_eager == False}
+parallel: {presets: [balanced], tp: [1, 2], ep: 2, moe_dense_tp: 1}
+quantization: {presets: dynamic-fp8, gemm: [null, fp8], kv_cache: fp8}
+combinations:
+  - {tp: 4, quantization: {gemm: null}, args: {max_num_seqs: {equals: concurrency}}, env.A: 1}
+weights: dummy
+offline: true
 workload: {load: {kind: concurrency, value: 4, requests: 9}, warmup_requests: 0}
 budget: {wall_clock: 90}
 cluster: {kind: local, simulated_gpus: 2, accelerator: h100}
@@ -103,8 +124,12 @@ def test_every_default(tmp_path: Path) -> None:
         "name": "least",
         "model": {"id": "acme/model"},
         "engines": {"vllm": {}},
+        "weights": "checkpoint",
+        "offline": False,
         "parallel": {"tp": [1], "pp": [1], "dp": [1]},
+        "quantization": {},
         "constraints": [],
+        "combinations": [],
         "deployment": {"kind": "colocated"},
         "workload": {
             "kind": "synthetic",
@@ -120,6 +145,7 @@ def test_every_default(tmp_path: Path) -> None:
         "metrics": {"host": "127.0.0.1", "port": 0, "sample_hz": 10.0},
         "timeouts": {
             "start": 1800.0, "stall": 60.0, "request": 600.0, "trial": 7200.0, "stop": 15.0,
+            "release": 60.0,
         },
         "results": "./runs",
     }  # fmt: skip
@@ -141,7 +167,7 @@ def test_values_are_taken_as_they_were_meant(tmp_path: Path) -> None:
     assert vllm.environment.python == f"{home}/venv/bin/python"
     assert vllm.options == {"entrypoint": "module"}
     assert vllm.args["seed"] is None
-    assert vllm.args["eager"] is False
+    assert vllm.args["async-scheduling"] is False
     assert vllm.env == {
         "HF_TOKEN": SecretSpec(from_env="MY_TOKEN"),
         "OMP_NUM_THREADS": ["1", "4"],
@@ -263,14 +289,68 @@ def test_a_dollar_in_a_variables_value_is_no_variable(
         ({"float": [0, 1]}, FloatRange(0.0, 1.0)),
         ({"float": [0.5, 2], "step": 0.5}, FloatRange(0.5, 2.0, step=0.5)),
         ({"float": [0.1, 10], "log": True}, FloatRange(0.1, 10.0, log=True)),
+        ({"equals": "requests"}, Tie("requests")),
+        (
+            {"choice": [1, None], "when": "tp  > 1"},
+            Conditional(Choice((1, None)), Condition.parse("tp > 1")),
+        ),
+        (
+            {"int": [1, 8], "log": True, "when": "gpus > 1"},
+            Conditional(IntRange(1, 8, log=True), Condition.parse("gpus > 1")),
+        ),
+        (
+            {"equals": "rate", "when": "gpus > 1"},
+            Conditional(Tie("rate"), Condition.parse("gpus > 1")),
+        ),
     ],
     ids=str,
 )
-def test_forms_of_a_searched_value(written: object, domain: Choice | IntRange | FloatRange) -> None:
+def test_forms_of_a_searched_value(written: object, domain: Searched) -> None:
     parsed = parse_dimension(written)
     assert parsed == domain
     assert type(parsed) is type(domain)
     assert parse_dimension(domain_as_json(domain)) == domain
+
+
+@pytest.mark.parametrize(
+    ("tie", "load", "value"),
+    [
+        ("concurrency", "{kind: concurrency, value: 24}", 24),
+        ("requests", "{kind: concurrency, value: 24}", 192),
+        ("requests", "{kind: concurrency, value: 2}", 32),
+        ("requests", "{kind: poisson, rate: 8}", 200),
+        ("rate", "{kind: poisson, rate: 8}", 8),
+        ("input_tokens", "{kind: poisson, rate: 8}", 300),
+        ("output_tokens", "{kind: poisson, rate: 8}", 128),
+    ],
+)
+def test_an_argument_is_what_the_workload_has(
+    tmp_path: Path, tie: str, load: str, value: int
+) -> None:
+    spec = load_spec(
+        tmp_path,
+        f"args: {{max-num-seqs: {{equals: {tie}}}}}, search: {{seed: {{equals: {tie}}}}}",
+        f"workload: {{input_tokens: 300, load: {load}}}",
+    )
+    assert fixed_arguments(spec, "vllm") == {"max-num-seqs": value}
+    (dimension,) = engine_dimensions(spec, "vllm").dimensions
+    assert dimension.domain == Choice((value,))
+
+
+def test_what_waits_stands_behind_what_it_waits_for(tmp_path: Path) -> None:
+    spec = load_spec(
+        tmp_path,
+        "search: {seed: {choice: [1, 2], when: max_num_seqs > 8}, block-size: [16, 32], "
+        "max-num-seqs: {choice: [8, 16], when: block_size > 16 and env_A == 'x'}}, "
+        "env: {A: [x, y]}",
+    )
+    names = [item.name for item in engine_dimensions(spec, "vllm").dimensions]
+    assert names == ["block-size", "env.A", "max-num-seqs", "seed"]
+
+
+def load_spec(folder: Path, section: str, rest: str = "") -> ExperimentSpec:
+    text = f"name: n\nmodel: m\nengines:\n  vllm: {{{section}}}\n{rest}\n"
+    return load(folder, text).spec
 
 
 _NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -284,9 +364,13 @@ _VALUES = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), _VALUES, max_size=3))
 def test_any_json_survives_as_an_argument_and_as_a_choice(values: dict[str, Json]) -> None:
-    values = {name: value for name, value in values.items() if name not in ("tp", "pp", "dp")}
-    search = {f"s-{name}": {"choice": [value]} for name, value in values.items()}
-    args = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    # Of a dotted argument the engine's parser looks at no value.
+    search = {f"hf-overrides.{name}": {"choice": [value]} for name, value in values.items()}
+    args = {
+        f"additional-config.{name}": value
+        for name, value in values.items()
+        if not isinstance(value, dict)
+    }
     engines: Json = {"vllm": {"args": args, "search": search}}  # type: ignore[dict-item]  # JSON
     experiment = Experiment.from_dict({"name": "n", "model": "m", "engines": engines})
     assert experiment.spec.engines["vllm"].args == args

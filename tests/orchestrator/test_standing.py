@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.placement import Room
 from orchestrator.scheduler import Restored, Waiting
 from orchestrator.spec import Experiment
 from orchestrator.standing import Standing, fold
@@ -169,14 +170,14 @@ def test_gpu_seconds_of_an_attempt_that_was_killed_count_until_its_driver_fell_s
     assert fold(events, [trial_record(0, gpus=2, seconds=5.0)]).gpu_seconds == 10.0
 
 
-def test_the_largest_bundle_of_any_driver_is_remembered(study: Study) -> None:
+def test_the_bundles_of_every_driver_are_remembered(study: Study) -> None:
     events = [
         *journal(STARTED, BundleTaken("a", "node", "H100", ["0", "1", "2", "3"])),
-        *journal(STARTED, BundleTaken("a", "node", "H100", ["0"]), start_s=5000.0),
+        *journal(STARTED, BundleTaken("a", "node", "H100", ["0"], ["slow"]), start_s=5000.0),
     ]
     standing = fold(events, [])
     assert standing.run == "run"
-    assert standing.restored(study).largest_bundle == 4
+    assert standing.restored(study).rooms == (Room(4), Room(1, frozenset({"slow"})))
 
 
 def test_elapsed_time_is_that_of_drivers_not_of_the_pauses_between_them() -> None:

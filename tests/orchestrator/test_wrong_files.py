@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.spec import Experiment
 from runtimes.errors import SpecError
-from tests.orchestrator import wrong_files, wrong_rules, wrong_values
+from tests.orchestrator import wrong_files, wrong_rules, wrong_spaces, wrong_values
 from tests.orchestrator.commands import servetune
 from tests.orchestrator.wrong_files import Wrong
 
@@ -18,8 +18,10 @@ ALL = [
     *wrong_files.YAML,
     *wrong_values.VALUES,
     *wrong_values.SEARCHED,
+    *wrong_values.ENVIRONMENTS,
     *wrong_rules.NOT_YET,
     *wrong_rules.CROSS,
+    *wrong_spaces.ALL,
     wrong_rules.SEVERAL,
 ]
 
@@ -64,7 +66,13 @@ def test_there_are_no_two_cases_of_one_name() -> None:
         wrong_files.vllm(f"env: [HF_TOKEN={SECRET}]"),
         wrong_files.vllm(f"env: HF_TOKEN={SECRET}"),
         wrong_files.vllm(f"api_key: {SECRET}"),
+        wrong_files.vllm(f"environment: {{requirements: ['x @ https://u:{SECRET}@host/x.whl']}}"),
+        wrong_files.vllm(f"environment: {{wheels: ['https://{SECRET}@host/x']}}"),
         wrong_files.vllm(f"env: {{HF_TOKEN: {SECRET}}}, search: {{a: {{choice: x{SECRET}}}}}"),
+        wrong_files.vllm(f"search: {{api-key: {{choice: [{SECRET}], when: tp > 1}}}}"),
+        f"{wrong_files.BASE}combinations: [{{api-key: {SECRET}}}]\n",
+        f"{wrong_files.BASE}combinations: [{{env.HF_TOKEN: {SECRET}}}]\n",
+        f"{wrong_files.BASE}combinations: [{{api_key: {SECRET}, api-key: {SECRET}}}]\n",
         wrong_files.vllm(f"args: {{api-key: {SECRET}}}") + "constraints: [api_key == 1]\n",
         f"{wrong_files.BASE}objectives: {{HF_TOKEN: {SECRET}}}\n",
         f"{wrong_files.BASE}HF_TOKEN: {SECRET}\nresults: s3://{SECRET}\n",

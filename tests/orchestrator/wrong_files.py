@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem
 
 HEAD = "name: n\nmodel: meta-llama/Llama-3.1-8B\n"
@@ -34,8 +35,9 @@ EXPRESSION = (
     "`in (a, b)`, and, or, not, parentheses, min(), max(), abs()"
 )
 TOP_KEYS = (
-    "budget, cluster, constraints, deployment, engines, metrics, model, name, objectives, "
-    "parallel, results, search, slo, timeouts, workload"
+    "budget, cluster, combinations, constraints, deployment, engines, metrics, model, name, "
+    "objectives, offline, parallel, quantization, results, search, slo, timeouts, weights, "
+    "workload"
 )
 _ENGINE_KEYS = (
     "args, entrypoint, env, environment, search; arguments of the engine go under `args` or "
@@ -58,7 +60,7 @@ KEYS = [
         "misspelt-engine",
         f"{HEAD}engines: {{vlm: {{}}}}\n",
         Problem("engines.vlm", "unknown engine", "'vlm'",
-                "did you mean 'vllm'? known here: simulated, vllm"),
+                f"did you mean 'vllm'? known here: {', '.join(ENGINES.names())}"),
     ),
     wrong(
         "misspelt-key-of-an-engine",

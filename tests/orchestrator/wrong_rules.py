@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from runtimes.errors import Problem
 from search.objectives.base import OBJECTIVES
+from search.values import COMMON_NAMES
 from tests.orchestrator.wrong_files import BASE, EXPRESSION, HEAD, TOP_KEYS, vllm, wrong
 
 LATER = "not yet supported by this version"
 
 NOT_YET = [
-    wrong(
-        "quantization",
-        f"{BASE}quantization: {{presets: [default]}}\n",
-        Problem("quantization", LATER, None,
-                "write the engine's own arguments (`kv-cache-dtype`, `quantization`)"),
-    ),
     wrong(
         "finalists",
         f"{BASE}search: {{finalists: {{top: 3}}}}\n",
@@ -32,36 +27,14 @@ NOT_YET = [
         Problem("workload.load.kind", LATER, "'max_under_slo'", "use concurrency or poisson"),
     ),
     wrong(
-        "when",
-        vllm("search: {max-num-seqs: {int: [1, 2], when: tp > 1}}"),
-        Problem("engines.vllm.search.max-num-seqs", f"`when` is {LATER}",
-                "{'int': [1, 2], 'when': 'tp > 1'}", "remove it"),
-    ),
-    wrong(
-        "equals",
-        vllm("args: {max-num-seqs: {equals: concurrency}}"),
-        Problem("engines.vllm.args.max-num-seqs", f"`equals` is {LATER}",
-                "{'equals': 'concurrency'}", "write the number itself"),
-    ),
-    wrong(
         "object-store",
         f"{BASE}results: s3://bucket/runs\n",
         Problem("results", f"object stores are {LATER}", "'s3://bucket/runs'",
                 "name a local folder"),
     ),
     wrong(
-        "environment-by-requirements",
-        vllm("environment: {requirements: [vllm==0.33.0]}"),
-        Problem("engines.vllm.environment.requirements", LATER, None,
-                "name an interpreter: {python: PATH}"),
-    ),
-    wrong(
         "later-names",
-        f"{HEAD}engines: {{vllm: {{}}, sglang: {{}}}}\nworkload: {{kind: sharegpt}}\n"
-        "objectives: balanced\nsearch: {sampler: nsga2}\nparallel: {ep: 2, presets: [balanced]}\n",
-        Problem("engines.sglang", LATER, "'sglang'", "use one of: simulated, vllm"),
-        Problem("parallel.ep", LATER, None, "tp, pp and dp are supported"),
-        Problem("parallel.presets", LATER, None, "list the degrees: {tp: [1, 2, 4]}"),
+        f"{BASE}workload: {{kind: sharegpt}}\nobjectives: balanced\nsearch: {{sampler: nsga2}}\n",
         Problem("workload.kind", LATER, "'sharegpt'", "use one of: synthetic"),
         Problem("objectives", LATER, "'balanced'",
                 "write [{maximize: NAME}] or [{minimize: NAME}]"),
@@ -123,7 +96,7 @@ CROSS = [
         "constraint-with-an-unknown-name",
         f"{BASE}constraints: [tp * pq <= 8]\n",
         Problem("constraints[0]", "'pq' is neither set nor searched", "'tp * pq <= 8'",
-                "known here: dp, engine, gpus, pp, tp"),
+                f"known here: {', '.join(sorted(COMMON_NAMES))}"),
     ),
     wrong(
         "constraint-without-a-truth-value",
@@ -153,9 +126,10 @@ CROSS = [
     ),
     wrong(
         "simulation-of-the-unknown",
-        "name: n\nmodel: acme/odd\nengines: {simulated: {imitates: sglang, jitter: much}}\n",
+        "name: n\nmodel: acme/odd\nengines: {simulated: {imitates: nobody, jitter: much}}\n",
         Problem("engines.simulated.jitter", "takes a number", "'much'"),
-        Problem("engines.simulated.imitates", "names no engine", "'sglang'", "known here: vllm"),
+        Problem("engines.simulated.imitates", "names no engine", "'nobody'",
+                "known here: external, sglang, tensorrt_llm, vllm"),
         Problem("cluster.accelerator", "the simulated engine needs to know what it imitates",
                 None, "name one, as `accelerator: H100`"),
         Problem("model", "the simulated engine needs the model's shape and does not know it",
@@ -196,7 +170,8 @@ budgets: {{}}
             "a secret must not stand on a command line, where everybody can read it", None,
             "pass it through `env`, as `VLLM_API_KEY: {from_env: VLLM_API_KEY}`"),
     Problem("constraints[1]", "'pq' is neither set nor searched", "'max_num_seqs * pq <= 8'",
-            "known here: dp, engine, gpus, max_num_seqs, pp, tensor_parallel_size, tp"),
+            "known here: "
+            + ", ".join(sorted({*COMMON_NAMES, "max_num_seqs", "tensor_parallel_size"}))),
     Problem("cluster.gpu_price_per_hour",
             "the objective cost_per_million_tokens needs the price of a GPU", None,
             "add it, in your currency, as `gpu_price_per_hour: 3.5`"),

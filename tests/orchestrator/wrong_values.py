@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from runtimes.errors import Problem
+from runtimes.hardware import ACCELERATORS
 from search.objectives.base import OBJECTIVES
 from tests.orchestrator.wrong_files import BASE, EXPRESSION, vllm, wrong
 
 _FORMS = (
-    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step} or "
-    "{choice: […]}"
+    "write [a, b, …], {int: [low, high], log, step}, {float: [low, high], log, step}, "
+    "{choice: […]} or {equals: concurrency}, the last four also with `when`"
 )
 
 VALUES = [
@@ -90,8 +91,7 @@ VALUES = [
                 "did you mean 'tpe'? known here: auto, grid, random, tpe"),
         Problem("cluster.kind", "unknown kind", "'slurm'", "known here: in_process, local, ray"),
         Problem("cluster.accelerator", "unknown accelerator", "'H900'",
-                "did you mean 'H200'? known here: A100-40GB, A100-80GB, A10G, B200, H100, H200, "
-                "L4, L40S, MI300X, cpu"),
+                f"did you mean 'H200'? known here: {', '.join(sorted([*ACCELERATORS, 'cpu']))}"),
     ),
     wrong(
         "degrees",
@@ -157,5 +157,76 @@ SEARCHED = [
                 "{'int': [1, 8], 'step': 0}"),
         Problem("engines.vllm.search.d", "`log` takes true or false",
                 "{'int': [1, 8], 'log': 2}"),
+    ),
+]  # fmt: skip
+
+_AT = "engines.vllm.environment"
+ENVIRONMENTS = [
+    wrong(
+        "environment-of-nothing",
+        vllm("environment: {}"),
+        Problem(_AT, "does not say where the engine is", "{}",
+                "write {python: PATH}, {requirements: [vllm==0.33.0]}, {image: NAME} or "
+                "{label: NAME}"),
+    ),
+    wrong(
+        "environment-as-text",
+        vllm("environment: /opt/vllm/bin/python"),
+        Problem(_AT, "takes keys with values", "text", "write `key: value` below it"),
+    ),
+    wrong(
+        "environment-of-two-kinds",
+        vllm("environment: {image: 'vllm/vllm-openai:v0.33.0', python: /opt/bin/python}"),
+        Problem(_AT, "names both an `image` and `python`",
+                "{'image': 'vllm/vllm-openai:v0.33.0', 'python': '/opt/bin/python'}",
+                "keep one of the two"),
+    ),
+    wrong(
+        "environment-key-without-its-owner",
+        vllm("environment: {label: big, overrides: [torch==2.9.0]}"),
+        Problem(_AT, "`overrides` belongs to `requirements`",
+                "{'label': 'big', 'overrides': ['torch==2.9.0']}",
+                "add `requirements`, or remove `overrides`"),
+    ),
+    wrong(
+        "container-without-an-image",
+        vllm("environment: {python: /opt/bin/python, container: podman}"),
+        Problem(_AT, "`container` belongs to `image`",
+                "{'python': '/opt/bin/python', 'container': 'podman'}",
+                "add `image`, or remove `container`"),
+    ),
+    wrong(
+        "requirements",
+        vllm("environment: {requirements: [], overrides: [' '], wheels: dist, version: 0.33}"),
+        Problem(f"{_AT}.requirements", "must not be empty", "[]", "give at least one"),
+        Problem(f"{_AT}.overrides[0]", "is no requirement", "' '",
+                "write one line that pip takes: vllm==0.33.0"),
+        Problem(f"{_AT}.wheels", "takes a list", "'dist'", "write [a, b]"),
+        Problem(f"{_AT}.version", "takes text", "0.33", "put it in quotes"),
+    ),
+    wrong(
+        "requirement-with-a-token",
+        vllm("environment: {requirements: ['--index-url=https://me:planted@host/simple']}"),
+        Problem(f"{_AT}.requirements[0]",
+                "holds credentials, which would be recorded with the experiment",
+                "'--index-url=https://***@host/simple'",
+                "write ${NAME} in their place; pip fills it in from the environment"),
+    ),
+    wrong(
+        "image-and-label",
+        vllm("environment: {image: '--privileged', container: dokcer, label: 'a b'}"),
+        Problem(f"{_AT}.image", "is no name of an image", "'--privileged'",
+                "write REPOSITORY:TAG"),
+        Problem(f"{_AT}.container", "unknown container", "'dokcer'",
+                "did you mean 'docker'? known here: docker, podman"),
+        Problem(f"{_AT}.label", "is no label of a node", "'a b'",
+                "use letters, digits, '.', '_', '-', at most 63"),
+    ),
+    wrong(
+        "misspelt-environment-key",
+        vllm("environment: {requirement: [vllm]}"),
+        Problem(f"{_AT}.requirement", "unknown key 'requirement'", None,
+                "did you mean 'requirements'? known here: container, image, label, overrides, "
+                "python, requirements, version, wheels"),
     ),
 ]  # fmt: skip

@@ -4,7 +4,7 @@
 
     engine
     ├── child ── stubborn              ignores SIGTERM
-    ├── detached ── detached-child     in a session of their own
+    ├── detached ── detached-child     in a session of their own; the child ignores SIGTERM
     ├── respawner                      on SIGTERM leaves a new process that ignores it
     └── (gone) ── daemon               double fork, own session
 
@@ -57,7 +57,7 @@ def child() -> NoReturn:
 
 def detached() -> NoReturn:
     os.setsid()
-    fork(lambda: serve("detached-child"))
+    fork(lambda: ignore_sigterm("detached-child"))
     serve("detached")
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from runtimes._causes import CAUSES, MEMORY_REMEDIES
 from runtimes.classify import TAIL_LINES, classify
 from runtimes.failure import FailureKind
 
@@ -40,7 +41,7 @@ RECORDED = {
     ),
     "numa": (
         1,
-        FailureKind.INVALID_CONFIG,
+        FailureKind.CPU_BINDING,
         "AssertionError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers.",
     ),
     "model_folder_missing": (
@@ -65,7 +66,7 @@ RECORDED = {
     ),
     "kv_memory": (
         1,
-        FailureKind.OUT_OF_MEMORY,
+        FailureKind.OOM_KV_CACHE,
         "ValueError: Available memory on node 0 (8.94/10.46 GiB) on kv cache allocation is less",
     ),
     "port_in_use": (1, FailureKind.PORT_IN_USE, "OSError: [Errno 98] Address already in use"),
@@ -121,48 +122,154 @@ def test_a_healthy_start_names_no_cause() -> None:
 
 
 # Words of the engines' and PyTorch's sources for what cannot be provoked without GPUs.
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
-            FailureKind.OUT_OF_MEMORY,
-        ),
-        (
-            "(EngineCore_DP0 pid=7) ERROR 11-21 10:00:00 [core.py:9] ValueError: "
-            "No available memory for the cache blocks.",
-            FailureKind.OUT_OF_MEMORY,
-        ),
-        (
-            "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
-            FailureKind.OUT_OF_MEMORY,
-        ),
-        (
-            "ValueError: Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than "
-            "desired GPU memory utilization (0.92, 72.9 GiB).",
-            FailureKind.GPU_BUSY,
-        ),
-        (
-            "  Value error, World size (4) is larger than the number of available GPUs (2).",
-            FailureKind.TOO_MANY_GPUS,
-        ),
-        (
-            "[2026-11-21 10:00:00 TP0] torch.distributed.DistBackendError: NCCL error: "
-            "unhandled system error",
-            FailureKind.COLLECTIVE,
-        ),
-        ("[rank0]: Watchdog caught collective operation timeout", FailureKind.COLLECTIVE),
-        (
-            "huggingface_hub.errors.GatedRepoError: 403 Client Error.",
-            FailureKind.MODEL_MISSING,
-        ),
-    ],
-)
+KNOWN_LINES = [
+    ("Error: No such option: --tp", FailureKind.BAD_ARGUMENT),
+    (
+        "ValueError: world_size must equal to tp_size * pp_size * cp_size",
+        FailureKind.INVALID_CONFIG,
+    ),
+    (
+        "ValueError: Selected backend FLASHMLA is not valid for this configuration. Reason: []",
+        FailureKind.INVALID_CONFIG,
+    ),
+    (
+        "  Value error, World size (4) is larger than the number of available GPUs (2).",
+        FailureKind.TOO_MANY_GPUS,
+    ),
+    ("RuntimeError: CUDA error: invalid device ordinal", FailureKind.TOO_MANY_GPUS),
+    (
+        "huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error.",
+        FailureKind.MODEL_MISSING,
+    ),
+    ("huggingface_hub.errors.GatedRepoError: 403 Client Error.", FailureKind.MODEL_GATED),
+    ("OSError: You are trying to access a gated repo.", FailureKind.MODEL_GATED),
+    (
+        "ValueError: set SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 to allow",
+        FailureKind.CONTEXT_TOO_LONG,
+    ),
+    (
+        "ValueError: Quantization method specified in the model config (awq) does not match the "
+        "quantization method specified in the `quantization` argument (fp8).",
+        FailureKind.QUANTIZATION_MISMATCH,
+    ),
+    (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        FailureKind.OOM_WEIGHTS,
+    ),
+    ("ValueError: Loaded weights leave no GPU memory for KV cache.", FailureKind.OOM_WEIGHTS),
+    (
+        "[11/21/2026-10:00:00] [TRT-LLM] [RANK 1] [E] Failed to initialize executor on rank 1: "
+        "Executor creation failed due to insufficient GPU memory.",
+        FailureKind.OOM_WEIGHTS,
+    ),
+    (
+        "[TensorRT-LLM][ERROR] CUDA runtime error in cudaMallocAsync(ptr, n): out of memory",
+        FailureKind.OOM_WEIGHTS,
+    ),
+    (
+        "(EngineCore_DP0 pid=7) ERROR 11-21 10:00:00 [core.py:9] ValueError: "
+        "No available memory for the cache blocks.",
+        FailureKind.OOM_KV_CACHE,
+    ),
+    (
+        "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
+        FailureKind.OOM_KV_CACHE,
+    ),
+    (
+        "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 requests.",
+        FailureKind.OOM_WARMUP,
+    ),
+    (
+        "[2026-11-21 10:00:00 TP0] Exception: Capture cuda graph failed: CUDA out of memory.",
+        FailureKind.OOM_WARMUP,
+    ),
+    (
+        "[2026-11-21 10:00:00 TP0] Prefill out of memory. Try to lower your batch size.",
+        FailureKind.OOM_SERVING,
+    ),
+    ("OSError: [Errno 12] Cannot allocate memory", FailureKind.HOST_OUT_OF_MEMORY),
+    (
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        FailureKind.HOST_OUT_OF_MEMORY,
+    ),
+    (
+        "ValueError: Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than "
+        "desired GPU memory utilization (0.92, 72.9 GiB).",
+        FailureKind.GPU_BUSY,
+    ),
+    (
+        "[2026-11-21 10:00:00 TP0] ValueError: The memory capacity is unbalanced.",
+        FailureKind.GPU_BUSY,
+    ),
+    (
+        "torch.distributed.DistNetworkError: The server socket has failed to listen. port: 29500, "
+        "code: -98, name: EADDRINUSE, message: address already in use",
+        FailureKind.PORT_IN_USE,
+    ),
+    (
+        "[2026-11-21 10:00:00 TP0] torch.distributed.DistBackendError: NCCL error: "
+        "unhandled system error",
+        FailureKind.COLLECTIVE,
+    ),
+    ("[rank0]: Watchdog caught collective operation timeout", FailureKind.COLLECTIVE),
+    (
+        "torch.distributed.DistNetworkError: The client socket has timed out after 600s",
+        FailureKind.RENDEZVOUS,
+    ),
+    (
+        "RuntimeError: Timed out waiting for engine core processes to start.",
+        FailureKind.RENDEZVOUS,
+    ),
+    ("AssertionError: SGLANG_CPU_OMP_THREADS_BIND is not set", FailureKind.CPU_BINDING),
+    (
+        "torch.AcceleratorError: CUDA error: no kernel image is available for execution",
+        FailureKind.MISSING_KERNEL,
+    ),
+    ("ModuleNotFoundError: No module named 'sglang'", FailureKind.EXECUTABLE_MISSING),
+]
+
+
+@pytest.mark.parametrize(("line", "kind"), KNOWN_LINES)
 def test_known_lines(line: str, kind: FailureKind) -> None:
     log = f"INFO 11-21 09:59:59 [a.py:1] fine\n{line}\nRuntimeError: Engine core initialization"
     failure = classify(log, exit_code=1, phase="start")
     assert failure.kind is kind
     assert not failure.message.startswith(("(", "["))
+    assert failure.remedy.endswith(".")
+
+
+def test_every_kind_that_a_log_can_tell_has_words() -> None:
+    told = {cause.kind for cause in CAUSES} | set(MEMORY_REMEDIES)
+    assert told == {kind for _, kind in KNOWN_LINES}
+
+
+LOADED = {
+    "vllm": "(Worker_TP0 pid=9) INFO 11-21 10:00:00 [gpu_model_runner.py:1] Model loading took "
+    "14.99 GiB memory and 3.2 seconds",
+    "sglang": "[2026-11-21 10:00:00 TP0] Load weight end. elapsed=3.2 s, type=LlamaForCausalLM",
+    "tensorrt_llm": "[11/21/2026-10:00:00] [TRT-LLM] [I] Use 14.99 GB for model weights.",
+}
+FULL = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@pytest.mark.parametrize("engine", LOADED)
+def test_a_full_gpu_is_named_by_how_far_the_engine_had_come(engine: str) -> None:
+    loaded = LOADED[engine]
+
+    def kind(log: str, phase: Literal["start", "serve"]) -> FailureKind:
+        failure = classify(log, exit_code=1, phase=phase)
+        assert failure.message == FULL.removeprefix("torch.")
+        assert failure.remedy == MEMORY_REMEDIES[failure.kind]
+        return failure.kind
+
+    assert kind(f"{FULL}\n{loaded}\n", "start") is FailureKind.OOM_WEIGHTS
+    assert kind(f"{loaded}\n{FULL}\n", "start") is FailureKind.OOM_WARMUP
+    assert kind(f"{loaded}\n{FULL}\n", "serve") is FailureKind.OOM_SERVING
+
+
+def test_a_capture_that_failed_for_another_reason_is_no_want_of_memory() -> None:
+    log = "Exception: Capture cuda graph failed: Ninja build failed.\nPossible solutions:\n"
+    assert classify(log, exit_code=1, phase="start").kind is FailureKind.START_EXIT
 
 
 def test_the_first_cause_wins_over_what_it_caused() -> None:
@@ -170,7 +277,7 @@ def test_the_first_cause_wins_over_what_it_caused() -> None:
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"
         "torch.distributed.DistBackendError: NCCL error: remote process exited\n"
     )
-    assert classify(log, exit_code=1, phase="serve").kind is FailureKind.OUT_OF_MEMORY
+    assert classify(log, exit_code=1, phase="serve").kind is FailureKind.OOM_SERVING
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING"])
@@ -203,16 +310,64 @@ def test_a_request_refused_earlier_is_not_why_serving_ended() -> None:
 
 
 @pytest.mark.parametrize("exit_code", [-9, 137])
-def test_killed_without_a_cause(exit_code: int) -> None:
-    failure = classify("INFO: fine\n", exit_code=exit_code, phase="serve")
-    assert failure.kind is FailureKind.CRASHED
+@pytest.mark.parametrize("phase", ["start", "serve"])
+def test_killed_without_a_cause(exit_code: int, phase: Literal["start", "serve"]) -> None:
+    failure = classify("INFO: fine\n", exit_code=exit_code, phase=phase)
+    assert failure.kind is FailureKind.HOST_OUT_OF_MEMORY
     assert failure.message == f"killed by SIGKILL (exit code {exit_code})"
     assert "dmesg" in failure.remedy
 
 
 def test_killed_with_a_cause_in_the_log() -> None:
     log = "Prefill out of memory. Try to lower your batch size.\n"
-    assert classify(log, exit_code=-9, phase="serve").kind is FailureKind.OUT_OF_MEMORY
+    assert classify(log, exit_code=-9, phase="serve").kind is FailureKind.OOM_SERVING
+    log = "RuntimeError: something nobody has seen before\n"
+    assert classify(log, exit_code=-9, phase="serve").kind is FailureKind.CRASHED
+
+
+SIGQUIT = (
+    "[2026-11-21 10:00:02] Received sigquit from a child process. It usually means the child "
+    "failed.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "message"),
+    [
+        (
+            "[2026-11-21 10:00:00 TP0] Scheduler hit an exception: Traceback (most recent call "
+            'last):\n  File "scheduler.py", line 1, in run\n    self.load()\n'
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n\n",
+            FailureKind.OOM_SERVING,
+            "OutOfMemoryError: CUDA out of memory.",
+        ),
+        (
+            "[2026-11-21 10:00:00 TP0] Scheduler hit an exception: Traceback (most recent call "
+            "last):\nKeyError: 'x'\n\n",
+            FailureKind.CRASHED,
+            "KeyError: 'x'",
+        ),
+        ("", FailureKind.CRASHED, "Received sigquit from a child process."),
+    ],
+    ids=["known", "exception", "nothing"],
+)
+def test_sglang_that_kills_itself_was_not_killed_for_the_nodes_memory(
+    before: str, kind: FailureKind, message: str
+) -> None:
+    failure = classify(before + SIGQUIT, exit_code=-9, phase="serve")
+    assert failure.kind is kind
+    assert failure.message.startswith(message)
+
+
+def test_what_tensorrt_llm_only_informs_of_is_no_cause() -> None:
+    log = (
+        "[11/21/2026-10:00:00] [TRT-LLM] [W] CUDA out of memory is likely at this batch size\n"
+        "[TensorRT-LLM][INFO] CUDA out of memory is never far\n"
+        "RuntimeError: Executor worker returned error\n"
+    )
+    failure = classify(log, exit_code=1, phase="start")
+    assert failure.kind is FailureKind.START_EXIT
+    assert failure.message == "RuntimeError: Executor worker returned error"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,28 @@ def _get(port: int, path: str) -> tuple[int, str]:
         return response.status, response.read().decode()
     finally:
         connection.close()
+
+
+def test_a_node_that_answers_nobody_runs_until_it_is_told_to_end(tmp_path: Path) -> None:
+    config = replace(_config(tp=4), nodes=2)
+    second = SimulatedEngine().plan(config).processes[1]
+    assert not second.ports
+    command = second.command(master_host="127.0.0.1", master_port=20_002)
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command[1:]],
+            env={"PYTHONPATH": str(Path(runtimes.__file__).parents[1])},
+            stderr=output,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while "this node answers nobody" not in log.read_text():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            process.wait(60)

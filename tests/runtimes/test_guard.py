@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,20 +15,10 @@ import pytest
 
 from runtimes import guard
 from runtimes.guard import Process, Status, descendants, read_status
+from tests.runtimes.waiting import DEADLINE_S, wait_until
 
 HERE = Path(__file__).parent
 TREE_SIZE = 7
-DEADLINE_S = 15.0
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> bool:
-    """True as soon as `condition` holds; False when it does not within `deadline_s`."""
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 class Guarded:
@@ -39,11 +29,15 @@ class Guarded:
         self.status_path = folder / "state" / "status.json"
         self.status_path.parent.mkdir()
         self.log = folder / "log"
+        self.afterwards: list[str] = []
         self._owners: list[subprocess.Popen[bytes]] = []
 
     def start(self, argv: Sequence[str], *, grace_s: float = 1.0) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(HERE / "process_owner.py"), guard.__file__]
-        command += ["--grace-s", str(grace_s), "--status", str(self.status_path), "--", *argv]
+        command += ["--grace-s", str(grace_s), "--status", str(self.status_path)]
+        if self.afterwards:
+            command += ["--afterwards", json.dumps(self.afterwards)]
+        command += ["--", *argv]
         with self.log.open("ab") as log:
             owner = subprocess.Popen(command, stdout=log, stderr=log)
         self._owners.append(owner)
@@ -300,3 +294,51 @@ def test_a_number_alone_does_not_make_a_process_ours() -> None:
         other.wait()
     with pytest.raises(ProcessLookupError, match=f"no process {other.pid}"):
         Process.of(other.pid)
+
+
+def append_to(path: Path, text: str) -> list[str]:
+    """A command that adds a line to `path`."""
+    return [sys.executable, "-I", "-c", f"open({str(path)!r}, 'a').write({text + chr(10)!r})"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(kill_owner, id="owner-killed"),
+        pytest.param(kill_outer, id="outer-killed"),
+        pytest.param(kill_inner, id="inner-killed"),
+        pytest.param(kill_engine, id="engine-killed"),
+        pytest.param(terminate_outer, id="outer-terminated"),
+        pytest.param(lose_disk_then_inner, id="status-lost-inner-killed"),
+    ],
+)
+def test_a_command_runs_after_the_sweep_whoever_is_killed(
+    guarded: Guarded, tmp_path: Path, fault: Fault
+) -> None:
+    ended = tmp_path / "ended"
+    guarded.afterwards = append_to(ended, "swept")
+    owner, status = guarded.start_tree()
+    assert not ended.exists()
+    fault(guarded, owner, status)
+    assert wait_until(lambda: not (status.guard.alive() or status.inner.alive()))
+    assert guarded.survivors() == []
+    assert set(ended.read_text().split()) == {"swept"}
+
+
+def test_a_command_that_hangs_afterwards_does_not_outlive_a_second_order(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    hanging = tmp_path / "hanging"
+    script = f"import os, time; open({str(hanging)!r}, 'a').write(f'{{os.getpid()}}\\n')"
+    guarded.afterwards = [sys.executable, "-I", "-c", f"{script}; time.sleep(600)"]
+    owner, status = guarded.start_tree()
+    status.guard.send(signal.SIGTERM)
+    assert wait_until(lambda: hanging.exists() and hanging.read_text().endswith("\n"))
+    pid = Process.of(int(hanging.read_text().split()[0]))
+    status.inner.send(signal.SIGKILL)
+    assert wait_until(lambda: len(hanging.read_text().split()) == 2)
+    assert not pid.alive()
+    second = Process.of(int(hanging.read_text().split()[1]))
+    status.guard.send(signal.SIGKILL)
+    second.send(signal.SIGKILL)
+    owner.wait(DEADLINE_S)

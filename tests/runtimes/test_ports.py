@@ -12,7 +12,7 @@ import pytest
 
 from runtimes.errors import EngineError
 from runtimes.failure import FailureKind
-from runtimes.ports import MAX_TRIES, PORTS, HeldPort
+from runtimes.ports import MAX_TRIES, PORTS, HeldPort, listened_on
 
 HOST = "127.0.0.1"
 
@@ -111,3 +111,74 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
         HeldPort(Random(), host)
     assert raised.value.failure.kind is FailureKind.INVALID_CONFIG
     assert f"cannot bind a port on '{host}'" in raised.value.failure.message
+
+
+def test_a_group_holds_every_derived_port_until_release() -> None:
+    with HeldPort(Random(), offsets=(0, 1, 233)) as held:
+        assert held.group == (held.port, held.port + 1, held.port + 233)
+        for port in held.group:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind((HOST, port))
+        held.release()
+        for port in held.group:
+            with socket.socket() as engine:
+                engine.bind((HOST, port))
+            with pytest.raises(EngineError):
+                HeldPort(Random(), ports=only(port))
+    for port in held.group:
+        with HeldPort(Random(), ports=only(port)):
+            pass
+
+
+def test_a_group_is_passed_over_when_one_of_its_ports_is_taken() -> None:
+    with HeldPort(Random()) as first, socket.socket() as other:
+        first.release()
+        other.bind((HOST, first.port))
+        near = range(first.port - 6, first.port)
+        with pytest.raises(EngineError, match="with 6 derived from each"):
+            HeldPort(Random(), ports=near, offsets=range(7))
+        with HeldPort(Random(), ports=near, offsets=(0, 50)) as free:
+            assert free.port in near
+
+
+def test_a_group_that_was_given_up_leaves_nothing_held() -> None:
+    with HeldPort(Random()) as blocked:
+        before = only(blocked.port - 1)
+        with pytest.raises(EngineError):
+            HeldPort(Random(), ports=before, offsets=(0, 1))
+        with HeldPort(Random(), ports=before) as again:
+            assert again.port == before[0]
+
+
+def test_a_port_held_on_all_addresses_is_nobodys_on_any() -> None:
+    with (
+        HeldPort(Random(), "0.0.0.0") as held,
+        socket.socket() as other,
+        pytest.raises(OSError, match="in use"),
+    ):
+        other.bind((HOST, held.port))
+
+
+@pytest.mark.parametrize("option", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+def test_a_listener_is_seen(option: int | None) -> None:
+    with socket.socket() as server:
+        if option is not None:
+            server.setsockopt(socket.SOL_SOCKET, option, 1)
+        server.bind((HOST, 0))
+        port: int = server.getsockname()[1]
+        server.listen()
+        assert listened_on([port], "0.0.0.0") == (port,)
+        assert listened_on([port]) == (port,)
+    assert listened_on([port]) == ()
+
+
+def test_connections_that_wait_out_their_time_are_no_listener() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection((HOST, port), timeout=5) as client:
+            taken, _ = server.accept()
+            taken.close()  # the side that closes first keeps the port in TIME_WAIT
+            assert client.recv(1) == b""
+    with socket.socket() as strict, pytest.raises(OSError, match="in use"):
+        strict.bind((HOST, port))
+    assert listened_on([port]) == ()

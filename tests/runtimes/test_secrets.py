@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from runtimes.secrets import MASK, is_secret_argument, is_secret_name, mask, secret_values
+from runtimes.secrets import (
+    MASK,
+    is_secret_argument,
+    is_secret_name,
+    mask,
+    mask_credentials,
+    secret_values,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +92,15 @@ def test_a_secret_that_begins_with_another_is_masked_whole(secrets: list[str]) -
 
 def test_an_empty_secret_masks_nothing() -> None:
     assert mask("text", ["", "absent"]) == "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://me:pa@ss@host/simple now", f"see https://{MASK}@host/simple now"),
+        ("git+https://token@host/a", f"git+https://{MASK}@host/a"),
+        ("https://host/a@b and x@y.example", "https://host/a@b and x@y.example"),
+    ],
+)
+def test_credentials_in_addresses_are_masked(text: str, shown: str) -> None:
+    assert mask_credentials(text) == shown

@@ -1,8 +1,9 @@
-"""Ownership of real engine processes from an event loop, and the environment they get."""
+"""Ownership of real engine processes from an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ import pytest
 
 from runtimes.guard import Process, read_status
 from runtimes.secrets import MASK
-from runtimes.supervisor import EngineProcess, engine_environment
+from runtimes.supervisor import EngineProcess
 
 T = TypeVar("T")
 
@@ -278,6 +279,38 @@ def test_any_loop_in_any_thread(engine: Engine, loop: str) -> None:
     assert engine.processes() == []
 
 
+def test_a_held_file_stays_open_until_the_tree_is_gone(engine: Engine) -> None:
+    path = engine.folder / "lock"
+
+    def free() -> bool:
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    async def main() -> None:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            running = EngineProcess.running(
+                ["sh", "-c", IGNORE_SIGTERM],
+                env=engine.env,
+                log_path=engine.log,
+                cwd=engine.folder,
+                grace_s=0.2,
+                held_fds=(file.fileno(),),
+            )
+            async with running as process:
+                file.close()  # as if this process had died
+                await until(engine.says("ready"))
+                assert not free()
+                await process.stop()
+                assert free()
+
+    asyncio.run(main())
+
+
 def test_a_missing_folder_starts_nothing(engine: Engine) -> None:
     def open_files() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -325,72 +358,3 @@ def test_the_tail_shows_no_secret(engine: Engine) -> None:
 def test_the_tail_shows_a_progress_bar_as_it_ended(engine: Engine) -> None:
     script = r"printf 'loading\n 10%%\r 50%%\r100%%\nwindows\r\n\377'"
     assert tail(engine, script) == "loading\n100%\nwindows\n\N{REPLACEMENT CHARACTER}"
-
-
-def environment(base: dict[str, str], **extra: str) -> dict[str, str]:
-    return engine_environment(base, extra=extra, secrets={}, visible_devices=None)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "RAY_ADDRESS",
-        "RAY_JOB_ID",
-        "OMP_NUM_THREADS",
-        "PYTHONPATH",
-        "PYTHONHOME",
-        "PYTHONBREAKPOINT",
-        "VIRTUAL_ENV",
-        "CUDA_VISIBLE_DEVICES",
-    ],
-)
-def test_what_is_scrubbed_and_can_be_set_again(name: str) -> None:
-    base = {name: "inherited", "HOME": "/home/someone"}
-    assert name not in environment(base)
-    assert environment(base)["HOME"] == "/home/someone"
-    assert environment(base, **{name: "wanted"})[name] == "wanted"
-    assert base[name] == "inherited"
-
-
-@pytest.mark.parametrize(
-    ("devices", "shown"), [(["3"], "3"), (["0", "2"], "0,2"), (["GPU-8f"], "GPU-8f"), ([], "")]
-)
-def test_devices_of_the_allocation_win(devices: list[str], shown: str) -> None:
-    made = engine_environment(
-        {"CUDA_VISIBLE_DEVICES": "0,1,2,3"},
-        extra={"CUDA_VISIBLE_DEVICES": "7"},
-        secrets={},
-        visible_devices=devices,
-    )
-    assert made["CUDA_VISIBLE_DEVICES"] == shown
-
-
-def test_secrets_reach_the_engine() -> None:
-    made = engine_environment(
-        {}, extra={"HF_TOKEN": "old"}, secrets={"HF_TOKEN": "hf_new"}, visible_devices=None
-    )
-    assert made["HF_TOKEN"] == "hf_new"
-
-
-@pytest.mark.parametrize(
-    ("base", "expected"),
-    [
-        pytest.param({}, "127.0.0.1,localhost,::1", id="absent"),
-        pytest.param(
-            {"NO_PROXY": "a.example, b"}, "a.example,b,127.0.0.1,localhost,::1", id="list"
-        ),
-        pytest.param({"no_proxy": "localhost"}, "localhost,127.0.0.1,::1", id="in-part"),
-        pytest.param(
-            {"no_proxy": "low", "NO_PROXY": "up"}, "low,127.0.0.1,localhost,::1", id="two"
-        ),
-        pytest.param({"NO_PROXY": "*"}, "*", id="everything"),
-    ],
-)
-def test_no_proxy_serves_loopback(base: dict[str, str], expected: str) -> None:
-    made = environment(base)
-    assert (made["NO_PROXY"], made["no_proxy"]) == (expected, expected)
-
-
-def test_the_users_no_proxy_wins() -> None:
-    made = environment({"no_proxy": "base.example"}, NO_PROXY="user.example")
-    assert made["no_proxy"] == made["NO_PROXY"] == "user.example,127.0.0.1,localhost,::1"

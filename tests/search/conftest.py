@@ -58,8 +58,9 @@ def admit(templates: dict[str, EngineTemplate]) -> Callable[..., Admission]:
     """Builds the admission of a space on a cluster of `gpus` GPUs (keyword, default 8)."""
 
     def build(space: SearchSpace, *, gpus: int = 8) -> Admission:
-        def capacity(needed: int) -> str | None:
-            return None if needed <= gpus else f"needs {needed} GPUs, the cluster has {gpus}"
+        def capacity(plan: DeploymentPlan) -> str | None:
+            fits = plan.gpus <= gpus
+            return None if fits else f"needs {plan.gpus} GPUs, the cluster has {gpus}"
 
         return Admission(
             space,

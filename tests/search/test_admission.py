@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from runtimes.errors import UserError
+from runtimes.parallel import ParallelLayout
 from search.admission import Admission, Exclusion
 from search.constraints import Constraint
 from search.materialize import EngineTemplate
 from search.space import Choice, Dimension, SearchSpace
 from search.trial import Params
+from search.values import PointValues
+from tests.search.conftest import ToyEngine
 
 Admit = Callable[..., Admission]
 
@@ -43,8 +47,7 @@ def test_a_false_constraint_is_shown_with_its_values(admit: Admit) -> None:
 
 def test_an_engine_refuses_in_its_own_words(admit: Admit) -> None:
     assert admit(space_with()).check(Params("toy", {"tp": 3, "pp": 2})) == Exclusion(
-        rule="toy: heads_shared",
-        message="32 heads cannot be shared by tp=3 (pp=2)",
+        rule="heads_shared", message="32 heads cannot be shared by tp=3 (pp=2)", engine="toy"
     )
 
 
@@ -61,7 +64,7 @@ def test_the_first_reason_is_given_constraints_before_engine_before_capacity(adm
     assert both.rule == "constraint `tp != 3`"
     engine = admit(space_with("tp < 8"), gpus=1).check(params)
     assert engine is not None
-    assert engine.rule.startswith("toy: ")
+    assert (engine.engine, engine.rule) == ("toy", "heads_shared")
 
 
 def test_a_constraint_about_another_engines_argument_does_not_apply(admit: Admit) -> None:
@@ -116,3 +119,76 @@ def test_config_id_is_of_the_effective_command(admit: Admit) -> None:
     assert left_out != admission.config_id(Params("toy", {"tp": 2, "max-num-seqs": 8}))
     assert left_out != admission.config_id(Params("toy", {"tp": 2, "env.FLAG": True}))
     assert admission.plan(Params("toy", {"tp": 2, "pp": 2})).gpus == 4
+
+
+# --- presets and precisions ---------------------------------------------------------------------
+
+PRESETS = SearchSpace(
+    ("toy", "toy-other"),
+    (
+        Dimension("parallel.preset", Choice(("wide", None))),
+        Dimension("tp", Choice((1, 2)), replaced_by="parallel.preset"),
+        Dimension("quantization.kv_cache", Choice((None, "fp8"))),
+    ),
+)
+
+
+@pytest.fixture
+def preset_templates(templates: dict[str, EngineTemplate]) -> dict[str, EngineTemplate]:
+    templates["toy"] = EngineTemplate("toy", "m", layouts={"wide": ParallelLayout(tp=4, dp=2)})
+    templates["toy-other"] = EngineTemplate("toy-other", "m", layouts={"wide": "it is narrow"})
+    return templates
+
+
+@pytest.mark.usefixtures("preset_templates")
+def test_a_preset_that_an_engine_cannot_express_is_excluded_with_the_reason(admit: Admit) -> None:
+    params = Params("toy-other", {"parallel.preset": "wide", "quantization.kv_cache": None})
+    assert admit(PRESETS).check(params) == Exclusion(
+        "preset wide", "toy-other has no wide: it is narrow", "toy-other"
+    )
+
+
+@pytest.mark.usefixtures("preset_templates")
+@pytest.mark.parametrize(
+    ("text", "admissible"),
+    [
+        ("tp == 4 and dp == 2 and gpus == 8", True),
+        ("tp < 4", False),
+        ("parallel_preset != 'wide'", False),
+        ("quantization_kv_cache == 'fp8'", True),
+        ("quantization_gemm == 'fp8'", True),  # nothing is said of it, so the rule is not either
+        ("ep == 1 and moe_tp == 3", True),
+        ("ep > 1", False),
+    ],
+)
+def test_constraints_read_what_a_preset_stands_for(
+    admit: Admit, text: str, admissible: bool
+) -> None:
+    params = Params("toy", {"parallel.preset": "wide", "quantization.kv_cache": "fp8"})
+    space = replace(PRESETS, constraints=(Constraint.parse(text),))
+    assert (admit(space).check(params) is None) is admissible
+
+
+@pytest.mark.usefixtures("preset_templates")
+def test_the_values_of_an_inexpressible_preset_are_not_known(
+    preset_templates: dict[str, EngineTemplate],
+) -> None:
+    values = PointValues(preset_templates, lambda name: ToyEngine())
+    known = values(Params("toy-other", {"parallel.preset": "wide", "size": 3}))
+    assert known["engine"] == "toy-other"
+    assert known["size"] == 3
+    assert not {"tp", "gpus", "parallel_preset"} & known.keys()
+    assert values(Params("toy", {"parallel.preset": "wide"}))["gpus"] == 8
+
+
+@pytest.mark.usefixtures("preset_templates")
+def test_layout_and_precision_alone_are_mapped_without_arguments(
+    admit: Admit, preset_templates: dict[str, EngineTemplate]
+) -> None:
+    preset_templates["toy"] = replace(preset_templates["toy"], args={"fixed": 1}, env={"A": "1"})
+    params = Params("toy", {"parallel.preset": "wide", "searched": 2, "env.B": "2"})
+    admission = admit(PRESETS)
+    assert admission.plan(params).argv[3:] == ("--fixed=1", "--searched=2")
+    mapped = admission.mapped(params)
+    assert mapped.argv == ("toy", "toy", "tp4 dp2")
+    assert mapped.env == {}

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtimes.json_types import Json
-from search.constraints import Constraint, constraint_name
+from search.constraints import Constraint
+from search.values import constraint_name
 
 VALUES: dict[str, Json] = {
     "tp": 8,

@@ -8,7 +8,7 @@ import pytest
 
 from search.admission import Admission
 from search.constraints import Constraint
-from search.expansion import Expansion, baseline, expand
+from search.expansion import Excluded, Expansion, baseline, expand, sampled_exclusions
 from search.space import Choice, Dimension, FloatRange, IntRange, SearchSpace
 from search.trial import Params
 
@@ -52,7 +52,7 @@ def test_spaces_too_large_to_count_are_not_counted(
     admit: Admit, domain: FloatRange | IntRange
 ) -> None:
     space = SearchSpace(("toy",), (Dimension("x", domain),))
-    assert expand(space, admit(space)) == Expansion(None, 0, {}, ())
+    assert expand(space, admit(space)) == Expansion(None, 0, (), ())
 
 
 def test_a_large_space_is_counted_whole(admit: Admit) -> None:
@@ -69,6 +69,57 @@ def test_a_large_space_is_counted_whole(admit: Admit) -> None:
 def test_equal_words_of_two_engines_are_one_reason(admit: Admit) -> None:
     space = SearchSpace(("toy", "toy-other"), (Dimension("tp", Choice((1, 3))),))
     assert expand(space, admit(space)).excluded == {"32 heads cannot be shared by tp=3 (pp=1)": 2}
+
+
+def test_what_is_excluded_is_counted_by_engine_and_rule(admit: Admit) -> None:
+    space = SearchSpace(
+        ("toy", "toy-other"),
+        (Dimension("tp", Choice((1, 2, 3))),),
+        (Constraint.parse("tp != 2"),),
+    )
+    words = "32 heads cannot be shared by tp=3 (pp=1)"
+    rule = "constraint `tp != 2`"
+    assert expand(space, admit(space)).rules == (
+        Excluded(rule, "", f"{rule} is false for tp=2", 2),
+        Excluded("heads_shared", "toy", words, 1),
+        Excluded("heads_shared", "toy-other", words, 1),
+    )
+
+
+def test_reasons_of_a_space_that_is_not_counted_are_drawn(admit: Admit) -> None:
+    space = SearchSpace(
+        ("toy",),
+        (Dimension("x", FloatRange(0.0, 1.0)), Dimension("tp", Choice((3,)))),
+        (Constraint.parse("x < 0.5"),),
+    )
+    drawn = sampled_exclusions(space, admit(space), count=100, seed=1)
+    assert drawn == sampled_exclusions(space, admit(space), count=100, seed=1)
+    assert {rule.rule for rule in drawn} == {"constraint `x < 0.5`", "heads_shared"}
+    assert sum(rule.count for rule in drawn) == 100
+
+
+def test_combinations_are_counted_and_may_be_duplicates_and_excluded(admit: Admit) -> None:
+    space = SearchSpace(
+        ("toy",),
+        (Dimension("tp", Choice((1, 2))),),
+        combinations=(
+            Params("toy", {"tp": 2}), Params("toy", {"tp": 3}), Params("toy", {"x": 1}),
+        ),
+    )  # fmt: skip
+    expansion = expand(space, admit(space))
+    assert (space.size, expansion.valid, expansion.duplicates) == (5, 3, 1)
+    assert [rule.count for rule in expansion.rules] == [1]
+    assert expansion.points[0] == Params("toy", {"tp": 2})
+
+
+def test_the_baseline_may_have_the_layout_of_a_combination(admit: Admit) -> None:
+    space = SearchSpace(
+        ("toy",),
+        (Dimension("tp", Choice((3,))),),
+        combinations=(Params("toy", {"tp": 4, "x": 1}), Params("toy", {"tp": 2, "x": 1})),
+        product=False,
+    )
+    assert baseline(space, admit(space), "toy") == Params("toy", {"tp": 2})
 
 
 def test_the_baseline_is_the_smallest_layout_with_everything_else_left_out(admit: Admit) -> None:

@@ -8,7 +8,8 @@ from runtimes.errors import InternalError
 from runtimes.json_types import Json
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig, Environment
-from search.materialize import EngineTemplate, materialize
+from runtimes.quantization import Quantization
+from search.materialize import EngineTemplate, Inexpressible, inexpressible, materialize
 from search.trial import Params
 
 TEMPLATE = EngineTemplate(
@@ -20,6 +21,9 @@ TEMPLATE = EngineTemplate(
     secrets=("HF_TOKEN",),
     environment=Environment("/opt/python"),
     options={"imitates": "vllm"},
+    dummy_weights=True,
+    layouts={"wide": ParallelLayout(tp=8, ep=8), "odd": "it is odd"},
+    precisions={"small": Quantization(kv_cache="fp8"), "tiny": "too tiny"},
 )
 
 
@@ -35,7 +39,49 @@ def test_every_kind_of_parameter_reaches_its_place() -> None:
         secrets=("HF_TOKEN",),
         environment=Environment("/opt/python"),
         options={"imitates": "vllm"},
+        dummy_weights=True,
     )
+
+
+def test_every_degree_and_part_of_a_precision_reaches_its_place() -> None:
+    values: dict[str, Json] = {
+        "parallel.preset": None, "tp": 4, "ep": 2, "dcp": 2, "moe_dense_tp": 1,
+        "quantization.gemm": "fp8", "quantization.kv_cache": None,
+    }  # fmt: skip
+    config = materialize(Params("v", values), {"v": TEMPLATE})
+    assert config.layout == ParallelLayout(tp=4, ep=2, dcp=2, moe_dense_tp=1)
+    assert config.quantization == Quantization(gemm="fp8")
+    assert config.args == TEMPLATE.args
+
+
+def test_presets_stand_for_what_the_template_has_for_them() -> None:
+    params = Params("v", {"parallel.preset": "wide", "quantization.preset": "small"})
+    config = materialize(params, {"v": TEMPLATE})
+    assert config.layout == ParallelLayout(tp=8, ep=8)
+    assert config.quantization == Quantization(kv_cache="fp8")
+    assert list(inexpressible(params, {"v": TEMPLATE})) == []
+
+
+def test_what_a_preset_does_not_stand_for_is_told_with_its_reason() -> None:
+    params = Params("v", {"parallel.preset": "odd", "quantization.preset": "tiny"})
+    assert list(inexpressible(params, {"v": TEMPLATE})) == [
+        Inexpressible("odd", "it is odd"),
+        Inexpressible("tiny", "too tiny"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"parallel.preset": "odd"}, "vllm has no layout 'odd': it is odd"),
+        ({"parallel.preset": "none"}, "vllm has no layout 'none': None"),
+        ({"quantization.preset": "tiny"}, "vllm has no precision 'tiny': too tiny"),
+        ({"quantization.moe": "fp9"}, "quantization.moe must be one of bf16, .*, got 'fp9'"),
+    ],
+)
+def test_what_checks_let_pass_by_mistake_is_a_bug(values: dict[str, Json], message: str) -> None:
+    with pytest.raises(InternalError, match=message):
+        materialize(Params("v", values), {"v": TEMPLATE})
 
 
 @pytest.mark.parametrize(

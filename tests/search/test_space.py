@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtimes.errors import UserError
 from runtimes.json_types import Json
+from search.constraints import Condition
 from search.domains import domain_values, holds
 from search.space import COUNTABLE, Choice, Dimension, FloatRange, IntRange, SearchSpace
 from search.trial import Params
@@ -208,3 +210,174 @@ def test_column_types_join_what_the_engines_search() -> None:
         "share": "float",
         "seqs": "int",
     }
+
+
+# --- conditions and combinations -----------------------------------------------------------------
+
+
+def waits(name: str, domain: Choice | IntRange, when: str) -> Dimension:
+    return Dimension(name, domain, when=Condition.parse(when))
+
+
+CONDITIONAL = SearchSpace(
+    ("a",),
+    (
+        Dimension("tp", Choice((1, 2))),
+        waits("backend", Choice(("x", "y")), "tp > 1"),
+        waits("size", IntRange(1, 3), "backend == 'y'"),
+        Dimension("seqs", Choice((8, 16))),
+    ),
+)
+
+
+def test_a_dimension_whose_condition_fails_is_absent() -> None:
+    points = [dict(point.values) for point in CONDITIONAL.points()]
+    assert points == [
+        {"tp": 1, "seqs": 8},
+        {"tp": 1, "seqs": 16},
+        {"tp": 2, "backend": "x", "seqs": 8},
+        {"tp": 2, "backend": "x", "seqs": 16},
+        *(
+            {"tp": 2, "backend": "y", "size": size, "seqs": seqs}
+            for size in (1, 2, 3)
+            for seqs in (8, 16)
+        ),
+    ]
+    assert CONDITIONAL.size == len(points) == 10
+
+
+def test_a_point_holds_what_its_conditions_ask_for_and_nothing_else() -> None:
+    assert all(CONDITIONAL.holds(point) for point in CONDITIONAL.points())
+    others: list[dict[str, Json]] = [
+        {"tp": 1, "backend": "x", "seqs": 8},
+        {"tp": 2, "seqs": 8},
+        {"tp": 2, "backend": "x", "size": 1, "seqs": 8},
+        {"tp": 2, "backend": "y", "size": 4, "seqs": 8},
+    ]
+    for values in others:
+        assert not CONDITIONAL.holds(Params("a", values)), values
+
+
+def test_a_preset_replaces_the_degrees_beside_it() -> None:
+    space = SearchSpace(
+        ("a",),
+        (
+            Dimension("parallel.preset", Choice(("balanced", None))),
+            Dimension("tp", Choice((1, 2)), replaced_by="parallel.preset"),
+        ),
+    )
+    assert [dict(point.values) for point in space.points()] == [
+        {"parallel.preset": "balanced"},
+        {"parallel.preset": None, "tp": 1},
+        {"parallel.preset": None, "tp": 2},
+    ]
+    assert space.size == 3
+    assert not space.holds(Params("a", {"parallel.preset": "balanced", "tp": 1}))
+
+
+def test_a_condition_reads_what_is_known_of_the_point_so_far() -> None:
+    asked: list[Params] = []
+
+    def known(params: Params) -> dict[str, Json]:
+        asked.append(params)
+        return {"gpus": 4 if params.values["tp"] == 2 else 1}
+
+    space = SearchSpace(
+        ("a",),
+        (Dimension("tp", Choice((1, 2))), waits("overlap", Choice((True,)), "gpus == 4")),
+        known=known,
+    )
+    assert [dict(point.values) for point in space.points()] == [
+        {"tp": 1},
+        {"tp": 2, "overlap": True},
+    ]
+    assert asked[:2] == [Params("a", {"tp": 1}), Params("a", {"tp": 2})]
+
+
+def test_a_condition_about_what_has_no_value_does_not_hold() -> None:
+    space = SearchSpace(
+        ("a",),
+        (Dimension("seqs", Choice((8, None))), waits("x", Choice((1,)), "seqs >= 0 or missing")),
+    )
+    assert [dict(point.values) for point in space.points()] == [{"seqs": 8}, {"seqs": None}]
+
+
+def test_a_condition_without_a_truth_value_is_the_users_error() -> None:
+    space = SearchSpace(
+        ("a",), (Dimension("kind", Choice(("x",))), waits("x", Choice((1,)), "kind > 3"))
+    )
+    with pytest.raises(UserError, match="x: condition `kind > 3` cannot be decided for kind='x'"):
+        list(space.points())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (waits("x", Choice((1,)), "y == 1"), Dimension("y", Choice((1,))), "waits for y"),
+        (waits("x", Choice((1,)), "x == 1"), Dimension("y", Choice((1,))), "waits for x"),
+        (waits("x", Choice((1,)), "gpus > 1"), Dimension("tp", Choice((1,))), "waits for tp"),
+        (Dimension("x", Choice((1,)), replaced_by="y"), Dimension("y", Choice((1,))), "for y"),
+    ],
+)
+def test_a_condition_reads_only_what_comes_before(
+    first: Dimension, second: Dimension, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SearchSpace(("a",), (first, second))
+
+
+def test_a_conditional_space_is_counted_without_walking_through_all_of_it() -> None:
+    space = SearchSpace(
+        ("a",),
+        (
+            Dimension("tp", Choice((1, 2))),
+            waits("x", IntRange(1, 10**9), "tp > 1"),
+            Dimension("y", IntRange(1, 1000)),
+        ),
+    )
+    assert space.size == (1 + 10**9) * 1000
+    assert not space.countable
+
+
+def test_a_space_is_at_most_as_large_as_when_every_condition_holds() -> None:
+    space = SearchSpace(
+        ("a",),
+        (Dimension("x", IntRange(1, COUNTABLE + 1)), waits("y", Choice((1, 2)), "x < 3")),
+    )
+    assert space.size == 2 * (COUNTABLE + 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=3),
+)
+def test_the_size_is_the_number_of_points(
+    counts: list[int], waiting: list[tuple[int, int]]
+) -> None:
+    dimensions = [
+        Dimension(f"d{index}", Choice(tuple(range(count)))) for index, count in enumerate(counts)
+    ]
+    for number, (reads, value) in enumerate(waiting):
+        read = dimensions[reads % len(dimensions)].name
+        dimensions.append(waits(f"w{number}", Choice((0, 1)), f"{read} == {value}"))
+    space = SearchSpace(("a", "b"), tuple(dimensions), combinations=(Params("a", {"other": 1}),))
+    points = list(space.points())
+    assert space.size == len(points)
+    assert len({point.key for point in points}) == len(points)
+    assert all(space.holds(point) for point in points)
+
+
+def test_combinations_come_first_and_may_stand_alone() -> None:
+    own = (Params("a", {"x": 1, "only-here": "v"}), Params("a", {"x": 9}))
+    dimensions = (Dimension("x", Choice((1, 2))),)
+    both = SearchSpace(("a",), dimensions, combinations=own)
+    assert list(both.points()) == [*own, Params("a", {"x": 1}), Params("a", {"x": 2})]
+    assert both.size == 4
+    assert both.holds(own[1])
+    assert not both.product_holds(own[1])
+    alone = SearchSpace(("a",), dimensions, combinations=own, product=False)
+    assert list(alone.points()) == list(own)
+    assert alone.size == 2
+    assert not alone.holds(Params("a", {"x": 2}))
+    assert both.parameter_types() == {"x": "int", "only-here": "string"}

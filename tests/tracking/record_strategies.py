@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from runtimes.failure import Failure, FailureKind
 from runtimes.json_types import Json
 from runtimes.measurement import Distribution, Measurement, RequestRecord
+from runtimes.parallel import DEGREES, ParallelLayout
+from runtimes.quantization import PARTS, PRECISIONS, Quantization
 from runtimes.slo import SloLimit, SloVerdict
 from search.trial import TrialState
 from tracking.parquet.parameters import ParameterType
@@ -77,6 +79,17 @@ failures = st.builds(
     st.none() | st.integers(-64, 255),
     _text,
 )
+_optional = {"moe_tp", "moe_ep", "moe_dense_tp"}
+_layouts = st.builds(
+    ParallelLayout,
+    **{
+        name: st.integers(1, 64) | (st.none() if name in _optional else st.nothing())
+        for name in DEGREES
+    },
+)
+_quantizations = st.builds(
+    Quantization, **{part: st.none() | st.sampled_from(PRECISIONS) for part in PARTS}
+)
 trials = st.builds(
     TrialRecord,
     run=_text,
@@ -93,6 +106,8 @@ trials = st.builds(
     model_revision=st.none() | _text,
     seed=st.integers(0, 2**63 - 1),
     gpus=st.integers(0, 64),
+    layout=_layouts,
+    quantization=_quantizations,
     baseline=st.booleans(),
     env=_text_map,
     gpu_ids=_texts,

@@ -140,7 +140,7 @@ def trial_record(
 
 def out_of_memory() -> Failure:
     return Failure(
-        FailureKind.OUT_OF_MEMORY,
+        FailureKind.OOM_WEIGHTS,
         "CUDA out of memory. Tried to allocate 3.50 GiB",
         remedy="Lower gpu-memory-utilization or raise tp.",
         exit_code=1,

@@ -161,6 +161,6 @@ def test_every_panel_has_data(exporter: Exporter, tmp_path: Path) -> None:
             if not open_queries:
                 break
             assert time.monotonic() < deadline, "\n".join(filter(None, lacking))
-        failures = f'servetune_trial_failures_total{{kind="{FailureKind.OUT_OF_MEMORY.value}"}}'
+        failures = f'servetune_trial_failures_total{{kind="{FailureKind.OOM_WEIGHTS.value}"}}'
         assert _series(url, f"{failures} > 0")
         assert not _series(url, "servetune_no_such_metric")

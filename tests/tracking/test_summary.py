@@ -10,6 +10,7 @@ from runtimes.failure import FailureKind
 from search.trial import TrialState
 from tests.tracking.run_samples import measurement, out_of_memory, run_data, study, trial_record
 from tracking.pareto import pareto_front
+from tracking.report import render_report
 from tracking.run_data import Goal
 from tracking.summary import summarise_run
 
@@ -47,7 +48,7 @@ def test_counts_are_of_trials_and_failures_of_attempts() -> None:
     noted = [(note.trial, note.attempt, note.kind) for note in summary.failures]
     assert noted == [
         (2, 0, FailureKind.GPU_BUSY),
-        (3, 0, FailureKind.OUT_OF_MEMORY),
+        (3, 0, FailureKind.OOM_WEIGHTS),
         (4, 0, FailureKind.CRASHED),
     ]
     assert summary.failures[1].remedy == "Lower gpu-memory-utilization or raise tp."
@@ -66,6 +67,38 @@ def test_flags_are_gathered_with_words() -> None:
     ]
     assert summary.flagged[0].words == "some of its requests failed"
     assert "The best trial is flagged: zone flag." in summary.caveats
+
+
+def test_a_lossy_best_is_shown_beside_the_best_lossless_one() -> None:
+    trials = [
+        trial_record(0, goodput_per_gpu=5.0),
+        trial_record(1, goodput_per_gpu=9.0, flags=("accuracy_unverified",)),
+        trial_record(2, goodput_per_gpu=7.0, gpus=2),
+        trial_record(3, goodput_per_gpu=8.0, flags=("accuracy_unverified",)),
+    ]
+    data = run_data(trials)
+    summary = summarise_run(data)
+    assert summary.best is not None
+    assert summary.lossless is not None
+    assert (summary.best.trial, summary.lossless.trial, summary.lossless.gpus) == (1, 2, 2)
+    assert summary.lossless.command.startswith("vllm serve meta-llama/Llama-3.1-8B")
+    assert data.best_lossless() == trials[2]
+    assert (
+        "The best trial is flagged: accuracy unverified: its precision may cost accuracy, which "
+        "nobody measured." in summary.caveats
+    )
+    assert "Best without loss of accuracy: trial 2, 2 GPUs" in render_report(data)
+
+
+def test_a_lossless_best_stands_alone_and_a_lossy_one_says_that_it_does() -> None:
+    lossless = summarise_run(run_data([trial_record(0), trial_record(1, goodput_per_gpu=99.0)]))
+    assert lossless.lossless is None
+    lossy = run_data([trial_record(0, flags=("accuracy_unverified",))])
+    summary = summarise_run(lossy)
+    assert summary.lossless is None
+    words = "No lossless trial was measured that the best one could be held against."
+    assert words in summary.caveats
+    assert "Best without loss of accuracy" not in render_report(lossy)
 
 
 def test_a_smaller_value_that_is_better_gains_too() -> None:

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 
 from runtimes.failure import Failure, FailureKind
 from runtimes.measurement import Distribution, Measurement
+from runtimes.parallel import ParallelLayout
+from runtimes.quantization import Quantization
 from runtimes.slo import SloLimit, SloVerdict
 from search.trial import TrialState
 from tracking.parquet.parameters import from_cell
 from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
-from tracking.parquet.schema import LATENCIES, STATISTICS, ParameterColumn
+from tracking.parquet.schema import (
+    LATENCIES,
+    LAYOUT_COLUMNS,
+    PRECISION_COLUMNS,
+    STATISTICS,
+    ParameterColumn,
+)
 from tracking.records import StageRecord, TrialRecord
 
 _TUPLES = ("command", "deploy_command", "gpu_ids", "process_ids", "flags")
@@ -30,6 +38,13 @@ def trial_record(row: Row, parameters: Mapping[str, ParameterColumn]) -> TrialRe
             name: from_cell(row[parameters[name].column], kind, parameters[name].type)
             for name, kind in row["param_kinds"]
         },
+        # A record of before these columns has what they are without being said.
+        layout=ParallelLayout(
+            **{name: row[column] for column, name in LAYOUT_COLUMNS.items() if column in row}
+        ),
+        quantization=Quantization(
+            **{part: row[column] for column, part in PRECISION_COLUMNS.items() if column in row}
+        ),
         measurement=_measurement(row),
         failure=_failure(row),
     )

@@ -13,6 +13,8 @@ from runtimes.measurement import Distribution, Measurement, RequestRecord
 from tracking.parquet.parameters import json_kind, to_cell
 from tracking.parquet.schema import (
     LATENCIES,
+    LAYOUT_COLUMNS,
+    PRECISION_COLUMNS,
     STATISTICS,
     THROUGHPUT_UNITS,
     ParameterColumn,
@@ -26,7 +28,7 @@ Row: TypeAlias = dict[str, Any]
 SAME_IN_TRIALS = tuple(
     item.name
     for item in fields(TrialRecord)
-    if item.name not in {"state", "params", "measurement", "failure"}
+    if item.name not in {"state", "params", "measurement", "failure", "layout", "quantization"}
 )
 """Fields of a trial that are columns of the same name."""
 
@@ -55,6 +57,10 @@ def trial_row(
         "state": record.state.value,
         "started_at": _microseconds(record.started_unix_s),
         "ended_at": _microseconds(record.ended_unix_s),
+        **{column: getattr(record.layout, name) for column, name in LAYOUT_COLUMNS.items()},
+        **{
+            column: getattr(record.quantization, part) for column, part in PRECISION_COLUMNS.items()
+        },
         **_parameters(record.params, parameters),
         **{columns[name]: record.objectives.get(name) for name in objectives},
         **_measurement(record.measurement),

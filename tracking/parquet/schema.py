@@ -11,6 +11,8 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from runtimes.errors import RunFolderError
+from runtimes.parallel import DEGREES
+from runtimes.quantization import PARTS
 from tracking.parquet.parameters import ParameterType, ParameterTypes, column_names
 
 SCHEMA_VERSION = 1
@@ -48,6 +50,11 @@ THROUGHPUT_UNITS = {
     "total_throughput": "tokens/s",
     "goodput": "requests/s",
 }
+
+LAYOUT_COLUMNS = {f"layout_{degree}": degree for degree in DEGREES}
+"""Degree by column; null where the engine decides."""
+PRECISION_COLUMNS = {f"quantization_{part}": part for part in PARTS}
+"""Part of a precision by column; null where it is left as it is."""
 
 _PARAMETER_ARROW: dict[ParameterType, pa.DataType] = {
     "int": pa.int64(),
@@ -124,6 +131,8 @@ def _trial_head() -> list[ArrowField]:
         _column("model_revision", pa.string()),
         _column("seed", pa.int64()),
         _column("gpus", pa.int64(), "GPUs"),
+        *(_column(name, pa.int64()) for name in LAYOUT_COLUMNS),
+        *(_column(name, pa.string()) for name in PRECISION_COLUMNS),
         _column("gpu_ids", STRINGS),
         _column("gpu_model", pa.string()),
         _column("node", pa.string()),

@@ -1,0 +1,61 @@
+"""Experiments on a server that runs already, instead of on engines that are started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.spec.experiment import Experiment
+from runtimes.engines.external import ExternalEngine
+from runtimes.json_types import Json
+
+_KEPT = (
+    "name", "model", "workload", "slo", "objectives", "metrics", "timeouts", "results",
+)  # fmt: skip
+"""Sections of an experiment that say what to measure, and not of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server to measure.
+
+    Attributes:
+        url: where it listens.
+        gpus: GPUs behind it.
+        api_key_env: variable of this environment that holds the key it asks for.
+    """
+
+    url: str
+    gpus: int = 1
+    api_key_env: str | None = None
+
+
+def attached(experiment: Experiment, server: RunningServer) -> Experiment:
+    """`experiment`'s workload, limits and objectives on `server` instead of its engines.
+
+    Raises:
+        SpecError: the server's address is none.
+    """
+    data = experiment.resolved()
+    kept = {key: data[key] for key in _KEPT if key in data}
+    spec = experiment.spec
+    sections = attached_sections(server, seed=spec.search.seed)
+    cluster = sections["cluster"]
+    if isinstance(cluster, dict) and spec.cluster.gpu_price_per_hour is not None:
+        cluster["gpu_price_per_hour"] = spec.cluster.gpu_price_per_hour
+    return Experiment.from_dict({**kept, **sections}, source=experiment.source)
+
+
+def attached_sections(server: RunningServer, *, seed: int) -> dict[str, Json]:
+    """The sections of an experiment that say what is measured, for `server`.
+
+    One trial, on devices that are only counted: this machine's own stay free.
+    """
+    engine: dict[str, Json] = {"url": server.url, "gpus": server.gpus}
+    if server.api_key_env is not None:
+        engine["env"] = {str(ExternalEngine.api_key_env): {"from_env": server.api_key_env}}
+    return {
+        "engines": {ExternalEngine.name: engine},
+        "search": {"sampler": "grid", "seed": seed, "baseline": False},
+        "budget": {"trials": 1},
+        "cluster": {"kind": "in_process", "simulated_gpus": server.gpus},
+    }

@@ -1,0 +1,132 @@
+"""One server of a deployment, seen over HTTP: health, completions, metrics, its own words."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.engine_log import read_ends
+from runtimes.engines.base import Engine, EngineReport
+from runtimes.load.http import HttpClient, HttpError, HttpResponse
+from runtimes.supervisor import EngineProcess
+from runtimes.telemetry.canonical import CounterTrack
+
+QUICK_S = 5.0
+"""Deadline of a request that asks an idle engine something trivial."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProcess:
+    """One process of the deployment, as it runs.
+
+    Attributes:
+        label: `server 1`; empty when it is the only one.
+        log: what it writes.
+    """
+
+    label: str
+    process: EngineProcess
+    log: Path
+
+
+class Endpoint:
+    """The questions one asks a server.
+
+    Args:
+        host, port: where it listens.
+        api_key: sent as a bearer token.
+        tls: how its certificate is checked; None speaks plain HTTP.
+        running: its process; None when it is somebody else's.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        host: str,
+        port: int,
+        *,
+        api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        running: RunningProcess | None = None,
+    ) -> None:
+        self._engine = engine
+        self.running = running
+        self.client = HttpClient(host, port, api_key=api_key, tls=tls)
+        # Apart from the load's, so that a scrape takes no connection away from it.
+        self._questions = HttpClient(host, port, api_key=api_key, tls=tls)
+        self._counters = CounterTrack()
+        self.has_metrics = True
+
+    @property
+    def label(self) -> str:
+        """`server 1`; empty for the only one."""
+        return self.running.label if self.running is not None else ""
+
+    async def get(self, path: str) -> HttpResponse:
+        """The answer to a trivial question.
+
+        Raises:
+            HttpError: there was none.
+        """
+        return await self._questions.get(path, timeout_s=QUICK_S)
+
+    async def complete(self, model: str, *, timeout_s: float) -> HttpResponse:
+        """The answer to a completion of one token, whatever its status.
+
+        Raises:
+            HttpError: there was none.
+        """
+        fields = {**self._engine.request_fields, "max_tokens": 1, "min_tokens": 1}
+        body = json.dumps({"model": model, "prompt": [1, 2, 3], **fields}).encode()
+        return await self.client.post("/v1/completions", body, timeout_s=timeout_s)
+
+    async def scrape(self) -> dict[str, tuple[str, float]]:
+        """Canonical metric → (engine's name, value), now; counters continued over restarts.
+
+        Empty when the server does not answer or has no metrics.
+        """
+        try:
+            answer = await self.get(self._engine.metrics_path)
+        except HttpError:
+            return {}
+        self.has_metrics = answer.status not in (404, 405)
+        if answer.status != 200:
+            return {}
+        found = self._engine.read_metrics(answer.body.decode(errors="replace"))
+        return self._counters.continued(found)
+
+    async def report(self) -> EngineReport:
+        """What the server says of itself; nothing where it does not say."""
+        texts = []
+        for path in (self._engine.metrics_path, self._engine.version_path):
+            try:
+                answer = await self.get(path)
+            except HttpError:
+                answer = HttpResponse(0, b"")
+            texts.append(answer.body.decode(errors="replace") if answer.status == 200 else "")
+        log = read_ends(self.running.log) if self.running is not None else ""
+        return self._engine.describe(log=log, metrics_text=texts[0], version_json=texts[1])
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.client.close()
+        await self._questions.close()
+
+
+def merged_report(reports: list[EngineReport]) -> EngineReport:
+    """What all servers say: the first one's words, and under `servetune.servers_differ` the
+    settings in which another one resolved to something else.
+    """
+    first, *others = reports
+    names = dict.fromkeys(name for report in reports for name in report.config)
+    differing = {
+        name: [report.config.get(name, "") for report in reports]
+        for name in names
+        if any(report.config.get(name) != first.config.get(name) for report in others)
+    }
+    config = dict(first.config)
+    if differing:
+        config["servetune.servers_differ"] = json.dumps(differing)
+    return EngineReport(first.version, config)

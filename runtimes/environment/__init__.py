@@ -1,0 +1,1 @@
+"""Where an engine's interpreter comes from: a path, a virtual environment, an image."""

@@ -1,0 +1,64 @@
+"""A driver library that answers from a file, for machines without a GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).with_name("standin_nvml.c")
+GIB = 1 << 30
+NOT_SUPPORTED = -1
+
+
+@dataclass(frozen=True)
+class StandinGpu:
+    """One device of the stand-in, in the driver's own units; processes as pid and bytes."""
+
+    uuid: str
+    used: int = 0
+    total: int = 80 * GIB
+    name: str = "NVIDIA H100 80GB HBM3"
+    utilization: int = 0
+    power_mw: int = 70_000
+    temperature: int = 30
+    sm_mhz: int = 1980
+    memory_mhz: int = 2619
+    processes: tuple[tuple[int, int], ...] = ()
+
+    def lines(self, index: int) -> list[str]:
+        values = (self.total, self.used, self.utilization, self.power_mw, self.temperature)
+        words = [self.uuid, self.name.replace(" ", "_"), *values, self.sm_mhz, self.memory_mhz]
+        return [
+            f"gpu {' '.join(map(str, words))}",
+            *(f"proc {index} {pid} {held}" for pid, held in self.processes),
+        ]
+
+
+class StandinNvml:
+    """The library, compiled into `folder`, and the file it answers from.
+
+    A process that starts with `env` finds it; skips the test where no C compiler is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("no C compiler here to build the stand-in for NVML with")
+        library = folder / "libnvidia-ml.so.1"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+        self.state = folder / "state"
+        inherited = os.environ.get("LD_LIBRARY_PATH")
+        path = f"{folder}{os.pathsep}{inherited}" if inherited else str(folder)
+        self.env = {"LD_LIBRARY_PATH": path, "STANDIN_NVML": str(self.state)}
+
+    def show(self, *gpus: StandinGpu, old_driver: bool = False) -> None:
+        """From here on these are the devices; in one step, so that no reader sees half of it."""
+        lines = [line for index, gpu in enumerate(gpus) for line in gpu.lines(index)]
+        draft = self.state.with_suffix(".draft")
+        draft.write_text("\n".join([*(["old"] if old_driver else []), *lines, ""]))
+        draft.replace(self.state)

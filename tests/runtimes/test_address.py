@@ -1,0 +1,46 @@
+"""URLs of servers that somebody else runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtimes.load.address import ServerAddress
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://10.0.0.7:8000", ServerAddress("10.0.0.7", 8000)),
+        ("http://10.0.0.7:8000/", ServerAddress("10.0.0.7", 8000)),
+        ("http://gpu-3:8000/v1", ServerAddress("gpu-3", 8000)),
+        ("http://gpu-3", ServerAddress("gpu-3", 80)),
+        ("https://serve.example.org", ServerAddress("serve.example.org", 443, tls=True)),
+        ("http://[::1]:8000", ServerAddress("::1", 8000)),
+    ],
+)
+def test_a_url_is_an_address(url: str, address: ServerAddress) -> None:
+    assert ServerAddress.of(url) == address
+    assert (address.tls_context() is not None) == address.tls
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("gpu-3:8000", "does not begin with http:// or https://"),
+        ("ftp://gpu-3", "does not begin with http:// or https://"),
+        ("http://", "names no host"),
+        ("http://gpu-3:99999", "is no URL"),
+        ("http://gpu-3:port", "is no URL"),
+        ("http://gpu-3/team/a", "goes on after host and port"),
+        ("http://gpu-3/?key=1", "goes on after host and port"),
+    ],
+)
+def test_what_is_none_says_why(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ServerAddress.of(url)
+
+
+def test_a_password_in_it_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="API key") as raised:
+        ServerAddress.of("http://me:hunter2@gpu-3:8000")
+    assert "hunter2" not in str(raised.value)
