@@ -21,7 +21,7 @@ class Mapped:
         refused: why it would not run them; empty when it would, and then the rest is told.
         arguments: the options that they add to its command, each with its values.
         files: lines that they add to its configuration files, by name.
-        gpus, servers: what it takes.
+        gpus, servers, nodes: what it takes.
         notes: what a user should know of it.
     """
 
@@ -30,6 +30,7 @@ class Mapped:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gpus: int = 0
     servers: int = 0
+    nodes: int = 1
     notes: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Json]:
@@ -40,6 +41,7 @@ class Mapped:
             "files": {name: list(lines) for name, lines in self.files.items()},
             "gpus": self.gpus,
             "servers": self.servers,
+            "nodes": self.nodes,
             "notes": list(self.notes),
         }
 
@@ -113,6 +115,7 @@ def _mapped(study: Study, params: Params) -> Mapped:
         files=_added_lines(plan, plain),
         gpus=plan.gpus,
         servers=len(plan.servers),
+        nodes=1 + max((process.node for process in plan.processes), default=0),
         notes=plan.notes,
     )
 

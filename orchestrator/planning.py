@@ -32,6 +32,16 @@ class PlannedTrial:
             "engine": self.params.engine,
             "gpus": self.plan.gpus,
             "command": list(self.plan.argv),
+            "processes": [
+                {
+                    "command": list(process.argv),
+                    "server": process.server,
+                    "node": process.node,
+                    "gpus": process.gpus,
+                    "files": dict(process.files),
+                }
+                for process in self.plan.processes
+            ],
             "deploy_command": list(self.plan.deploy),
             "env": dict(self.plan.env),
             "parameters": dict(self.params.values),

@@ -75,6 +75,7 @@ class Study:
             model=self.model,
             accelerator=self.accelerator,
             capacity=self._capacity,
+            node_gpus=self.experiment.spec.cluster.gpus_per_node,
         )
 
     @property

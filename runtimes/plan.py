@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -148,6 +148,11 @@ class ProcessPlan:
         for name, value in values.items():
             filled = tuple(part.replace(f"{{{name}}}", str(value)) for part in filled)
         return filled
+
+
+def pasted(argv: Sequence[str]) -> tuple[str, ...]:
+    """A planned command as users paste it: commands of a built environment by their name."""
+    return tuple(part.removeprefix(f"{BIN}/") for part in argv)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ class Admission:
         templates: what is fixed, by engine.
         model, accelerator: facts for the engines' rules; None when unknown.
         capacity: why a deployment can never be placed; None when it can.
+        node_gpus: GPUs of a node; a server that takes more is planned over several. None: unknown.
         engine_of: makes the engine of a registered name.
 
     Raises:
@@ -58,6 +60,7 @@ class Admission:
         model: ModelFacts | None,
         accelerator: Accelerator | None,
         capacity: Callable[[DeploymentPlan], str | None],
+        node_gpus: int | None = None,
         engine_of: Callable[[str], Engine] = create_engine,
     ) -> None:
         unknown = unknown_names(space, templates)
@@ -68,6 +71,7 @@ class Admission:
         self._model = model
         self._accelerator = accelerator
         self._capacity = capacity
+        self._node_gpus = node_gpus
         self._values = PointValues(templates, engine_of)
 
     def check(self, params: Params) -> Exclusion | None:
@@ -82,7 +86,7 @@ class Admission:
         for found in inexpressible(params, self._templates):
             words = f"{params.engine} has no {found.preset}: {found.reason}"
             return Exclusion(f"preset {found.preset}", words, params.engine)
-        config = materialize(params, self._templates)
+        config = self.config(params)
         broken = self._broken_constraint(params, config)
         if broken is not None:
             return broken
@@ -95,7 +99,7 @@ class Admission:
 
     def config(self, params: Params) -> EngineConfig:
         """The configuration of `params`, whether or not it may be launched."""
-        return materialize(params, self._templates)
+        return self._over_nodes(materialize(params, self._templates))
 
     def plan(self, params: Params) -> DeploymentPlan:
         """The processes of `params`, whether or not they may be launched."""
@@ -113,7 +117,7 @@ class Admission:
             if name in LAYOUT_NAMES or name in PRECISION_NAMES
         }
         bare = {params.engine: replace(template, args={}, env={})}
-        config = materialize(Params(params.engine, neutral), bare)
+        config = self._over_nodes(materialize(Params(params.engine, neutral), bare))
         return self._values.engine(config.engine).plan(config)
 
     def refusal(self, config: EngineConfig) -> Refusal | None:
@@ -123,6 +127,15 @@ class Admission:
     def config_id(self, params: Params) -> str:
         """Equal for parameters that start the same command in the same environment."""
         return self.plan(params).config_id
+
+    def _over_nodes(self, config: EngineConfig) -> EngineConfig:
+        """`config` with each server over as many nodes as its GPUs fill."""
+        engine = self._values.engine(config.engine)
+        if self._node_gpus is None or engine.gpus(config.layout) <= self._node_gpus:
+            return config
+        largest = max((process.gpus for process in engine.plan(config).processes), default=0)
+        nodes = math.ceil(largest / self._node_gpus)
+        return replace(config, nodes=nodes) if nodes > 1 else config
 
     def _broken_constraint(self, params: Params, config: EngineConfig) -> Exclusion | None:
         if not self._space.constraints:

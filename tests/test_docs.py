@@ -15,6 +15,7 @@ from orchestrator.spec import models
 from orchestrator.spec.experiment import Experiment
 from orchestrator.spec.ties import TIED_VALUES
 from runtimes.engines.base import CANONICAL_METRICS, ENGINES
+from runtimes.failure import FailureKind
 from runtimes.hardware import ACCELERATORS
 from runtimes.parallel import DEGREES
 from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 EXPERIMENT_FILE = (ROOT / "docs/experiment-file.md").read_text(encoding="utf-8")
 RECORD = (ROOT / "docs/record.md").read_text(encoding="utf-8")
+ENGINES_PAGE = (ROOT / "docs/engines.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -229,3 +231,16 @@ def code_in(text: str) -> list[str]:
     """Code spans and fenced blocks."""
     blocks = [block for _, block in _FENCE.findall(text)]
     return [*blocks, *(f"{span}\n" for span in re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)))]
+
+
+def test_every_kind_of_failure_is_documented_with_what_follows_from_it() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| *(\w*) *\|$", ENGINES_PAGE, re.MULTILINE))
+    expected = {
+        kind.value: "infeasible" if kind.infeasible else "retried" if kind.retryable else ""
+        for kind in FailureKind
+    }
+    assert rows == expected
+
+
+def test_every_engine_and_degree_is_on_the_engines_page() -> None:
+    assert not missing(ENGINES_PAGE, [*ENGINES.names(), *DEGREES])

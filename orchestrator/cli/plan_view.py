@@ -14,7 +14,7 @@ from orchestrator.cli import words
 from orchestrator.cli.console import Stdout
 from orchestrator.mapping import Mapped, MappedRow
 from orchestrator.planning import Plan, PlannedTrial
-from runtimes.plan import HOST, PORT
+from runtimes.plan import PLACEHOLDERS
 from search.expansion import Excluded
 from tracking.words import count
 
@@ -136,6 +136,8 @@ def _cell(mapped: Mapped) -> str:
     takes = count(mapped.gpus, "GPU")
     if mapped.servers > 1:
         takes += f" in {count(mapped.servers, 'server')}"
+    if mapped.nodes > 1:
+        takes += f" over {mapped.nodes} nodes"
     return escape("\n".join([*lines, f"({takes})"]))
 
 
@@ -144,6 +146,11 @@ def _print_notes(console: Console, made: Plan) -> None:
     planned = [*made.baselines, *(trial for trial in made.trials if not trial.baseline)]
     notes = Counter(note for trial in planned for note in trial.plan.notes)
     notes.update(f"may cost accuracy: {words}" for trial in planned for words in trial.plan.lossy)
+    over_nodes = sum(any(process.node for process in trial.plan.processes) for trial in planned)
+    if over_nodes:
+        notes["this version plans servers over several nodes and launches none of them"] = (
+            over_nodes
+        )
     if notes:
         console.print()
     for note, trials in notes.most_common(_NOTES):
@@ -162,6 +169,10 @@ def _print_commands(console: Console, rows: Sequence[tuple[str, PlannedTrial]]) 
         )
     for mark, trial in rows:
         console.print(f"[dim]{mark:>8}[/]  {escape(_command(trial))}")
+        for process in trial.plan.processes:
+            if process.node:
+                command = _spelled(process.argv)
+                console.print(f"[dim]{f'node {process.node}':>8}[/]  {escape(command)}")
 
 
 def _command(trial: PlannedTrial) -> str:
@@ -171,5 +182,9 @@ def _command(trial: PlannedTrial) -> str:
     written = any(process.files for process in plan.processes)
     argv = plan.deploy if plan.simulated or written else plan.argv
     variables = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
-    parts = [part if part in (HOST, PORT) else shlex.quote(part) for part in argv]
-    return " ".join([*variables, *parts])
+    return " ".join([*variables, _spelled(argv)])
+
+
+def _spelled(argv: Sequence[str]) -> str:
+    """The command as a shell takes it, placeholders as they are."""
+    return " ".join(part if part in PLACEHOLDERS else shlex.quote(part) for part in argv)

@@ -89,7 +89,12 @@ def _telling_values(domain: Domain) -> tuple[Json, ...]:
 
 def _secret(here: str, argument: str, engine: Engine) -> Problem:
     variable = argument.replace("-", "_").upper()
-    if argument == "api-key" and engine.api_key_env is not None:
+    if argument == "api-key":
+        if engine.api_key_env is None:
+            return Problem(
+                here, "a secret must not stand on a command line, where everybody can read it",
+                remedy=f"remove it: {engine.name} takes a key in no other way",
+            )  # fmt: skip
         variable = engine.api_key_env
     return Problem(
         here, "a secret must not stand on a command line, where everybody can read it",

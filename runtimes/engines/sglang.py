@@ -28,6 +28,7 @@ from runtimes.plan import (
     DeploymentPlan,
     EngineConfig,
     ProcessPlan,
+    pasted,
 )
 
 _MODULE = "sglang.launch_server"
@@ -126,7 +127,7 @@ class SglangEngine(Engine):
         return DeploymentPlan(
             engine=self.name,
             processes=processes,
-            deploy=processes[0].argv,
+            deploy=pasted(processes[0].argv),
             secrets=config.secrets,
             environment=config.environment,
             effective=effective(config),

@@ -21,7 +21,7 @@ from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
-from runtimes.plan import HOST, PORT, DeploymentPlan, EngineConfig, Environment, ProcessPlan
+from runtimes.plan import HOST, PORT, DeploymentPlan, EngineConfig, Environment, ProcessPlan, pasted
 
 _MODULE = "vllm.entrypoints.openai.api_server"
 
@@ -110,7 +110,7 @@ class VllmEngine(Engine):
         return DeploymentPlan(
             engine=self.name,
             processes=processes,
-            deploy=processes[0].argv,
+            deploy=pasted(processes[0].argv),
             secrets=config.secrets,
             environment=config.environment,
             effective=effective(command.args, command.spread, config, table),

@@ -1,14 +1,17 @@
 """The orphan tests, ten times each (`make test-faults`): races show only in numbers.
 
-What leaves Ray standing happens on one Ray, one after the other; guards are killed ten at once.
+What leaves Ray standing happens on one Ray, a GPU for each kind of fault; guards are killed ten at
+once.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from runtimes.json_types import Json
 from tests.e2e import trees
 from tests.e2e.ray_head import ray_head
 from tests.e2e.test_orphans import OWN, STARTING_S, check, joined
@@ -25,10 +28,16 @@ FAULTS = {
 
 
 def test_workers_drivers_and_cancels(tmp_path: Path) -> None:
-    with ray_head(gpus=1) as head:
-        for round_ in range(TIMES):
-            for name, (fault, startup_s) in FAULTS.items():
-                check(fault, joined(head), tmp_path / f"{name}-{round_}", startup_s=startup_s)
+    with ray_head(gpus=len(FAULTS)) as head:
+        cluster: dict[str, Json] = {**joined(head), "max_gpus": 1}
+
+        def repeat(name: str) -> None:
+            fault, startup_s = FAULTS[name]
+            for round_ in range(TIMES):
+                check(fault, cluster, tmp_path / f"{name}-{round_}", startup_s=startup_s)
+
+        with ThreadPoolExecutor(len(FAULTS)) as pool:
+            list(pool.map(repeat, FAULTS))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from orchestrator.spec.experiment import dump_yaml
 from orchestrator.wiring import wire
 from runtimes.json_types import Json
 from runtimes.plan import Environment
+from search.trial import Params
 
 
 def experiment(environment: Json) -> Experiment:
@@ -79,3 +80,11 @@ def test_what_is_written_is_what_is_planned(
 def test_no_environment_is_the_command_on_path() -> None:
     study = wire(Experiment.from_dict({"name": "n", "model": "m", "engines": {"vllm": {}}}))
     assert study.templates["vllm"].environment == Environment()
+
+
+def test_a_command_to_paste_names_no_folder_that_is_still_to_be_built() -> None:
+    study = wire(experiment({"requirements": ["vllm==0.33.0"]}))
+    plan = study.admission.plan(Params("vllm"))
+    assert plan.argv[:2] == ("{bin}/vllm", "serve")
+    assert plan.deploy[:2] == ("vllm", "serve")
+    assert plan.deploy[2:] == plan.argv[2:]

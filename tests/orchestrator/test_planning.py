@@ -87,6 +87,9 @@ def test_a_trial_of_the_document_is_what_would_be_started(tmp_path: Path) -> Non
             *("--distributed-executor-backend", "mp", "--block-size", "16"),
             *("--max-model-len", "4096", "--max-num-seqs", "64"),
         ],
+        "processes": [
+            {"command": first["command"], "server": 0, "node": 0, "gpus": 2, "files": {}}
+        ],
         "deploy_command": first["command"],
         "env": {"PLAIN": "a b"},
         "parameters": {"tp": 2, "pp": 1, "dp": 1, "max-num-seqs": 64, "block-size": 16},

@@ -133,6 +133,16 @@ def test_devices_are_counted_while_a_trial_holds_them(exporter: Exporter) -> Non
     assert _value(exporter, 'servetune_trials_total{state="completed"}') == 1
 
 
+def test_devices_that_are_not_given_to_trials_are_counted_apart(exporter: Exporter) -> None:
+    for state in ("foreign", "quarantined"):
+        assert _value(exporter, f'servetune_gpus{{state="{state}"}}') == 0
+    exporter.withheld(foreign=2, quarantined=1)
+    assert _value(exporter, 'servetune_gpus{state="foreign"}') == 2
+    assert _value(exporter, 'servetune_gpus{state="quarantined"}') == 1
+    exporter.withheld(foreign=0, quarantined=1)
+    assert _value(exporter, 'servetune_gpus{state="foreign"}') == 0
+
+
 def test_live_figures_are_per_gpu_and_ratios(exporter: Exporter) -> None:
     exporter.trial_started(3, "vllm", 2)
     exporter.live(_figures(3, waiting=None))
