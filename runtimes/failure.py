@@ -44,6 +44,11 @@ class FailureKind(Enum):
     NODE_LOST = "node_lost"
     INTERNAL = "internal"
 
+    @classmethod
+    def _missing_(cls, value: object) -> FailureKind | None:
+        """A kind that records of former versions hold; they did not tell when memory ran out."""
+        return cls.OOM_SERVING if value == "out_of_memory" else None
+
     @property
     def retryable(self) -> bool:
         return self in _RETRYABLE

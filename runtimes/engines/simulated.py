@@ -72,6 +72,8 @@ class SimulatedEngine(Engine):
             deploy=real.deploy,
             simulated=True,
             secrets=config.secrets,
+            # Its interpreter is ours, but the nodes may be as few as the real engine's.
+            environment=Environment(label=config.environment.label),
             effective=[self.name, _settings(config.options), real.effective],
             notes=real.notes,
             lossy=real.lossy,

@@ -191,3 +191,9 @@ def test_a_node_that_answers_nobody_runs_until_it_is_told_to_end(tmp_path: Path)
         finally:
             process.kill()
             process.wait(60)
+
+
+def test_it_stays_on_the_nodes_that_have_the_real_engine() -> None:
+    config = replace(_config(tp=1), environment=Environment(label="engine-vllm"))
+    assert SimulatedEngine().plan(config).environment == Environment(label="engine-vllm")
+    assert SimulatedEngine().plan(_config(tp=1)).environment == Environment()
