@@ -117,12 +117,17 @@ class _Tally:
         )
 
 
+_PLAIN = frozenset({"tp", "pp", "dp"})
+"""Degrees that a user who tunes nothing knows of."""
+
+
 def baseline(space: SearchSpace, admission: Admission, engine: str) -> Params | None:
     """The engine's defaults on the fewest GPUs: what a user has who tunes nothing.
 
     Holds layout values only, so that every searched argument is left to the engine. Among
-    admissible layouts of equal size the smallest tp wins, then the smallest pp, then the one
-    that uses the fewest degrees. None when no layout is admissible.
+    admissible layouts of equal size those of tp, pp and dp alone come first, then the smallest tp
+    wins, then the smallest pp, then the one that uses the fewest degrees. None when no layout is
+    admissible.
     """
     dimensions = tuple(item for item in space.for_engine(engine) if item.name in LAYOUT_NAMES)
     layouts = SearchSpace((engine,), dimensions, known=space.known)
@@ -142,6 +147,7 @@ def _combined_layouts(space: SearchSpace, engine: str) -> Iterator[Params]:
             yield Params(engine, layout)
 
 
-def _rank(params: Params, admission: Admission) -> tuple[int, int, int, int]:
+def _rank(params: Params, admission: Admission) -> tuple[int, int, int, int, int]:
     layout = admission.config(params).layout
-    return admission.plan(params).gpus, layout.tp, layout.pp, len(layout.used)
+    special = len(layout.used.keys() - _PLAIN)
+    return admission.plan(params).gpus, special, layout.tp, layout.pp, len(layout.used)

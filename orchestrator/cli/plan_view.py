@@ -14,7 +14,7 @@ from orchestrator.cli import words
 from orchestrator.cli.console import Stdout
 from orchestrator.mapping import Mapped, MappedRow
 from orchestrator.planning import Plan, PlannedTrial
-from runtimes.plan import PLACEHOLDERS
+from runtimes.plan import PLACEHOLDERS, pasted
 from search.expansion import Excluded
 from tracking.words import count
 
@@ -187,4 +187,4 @@ def _command(trial: PlannedTrial) -> str:
 
 def _spelled(argv: Sequence[str]) -> str:
     """The command as a shell takes it, placeholders as they are."""
-    return " ".join(part if part in PLACEHOLDERS else shlex.quote(part) for part in argv)
+    return " ".join(part if part in PLACEHOLDERS else shlex.quote(part) for part in pasted(argv))

@@ -122,6 +122,13 @@ def test_the_baseline_may_have_the_layout_of_a_combination(admit: Admit) -> None
     assert baseline(space, admit(space), "toy") == Params("toy", {"tp": 2})
 
 
+def test_the_baseline_is_no_layout_that_only_a_tuner_knows(admit: Admit) -> None:
+    special, plain = Params("toy", {"dp": 4, "ep": 4}), Params("toy", {"tp": 4})
+    refused = Dimension("tp", Choice((3,)))
+    space = SearchSpace(("toy",), (refused,), combinations=(special, plain), product=False)
+    assert baseline(space, admit(space), "toy") == plain
+
+
 def test_the_baseline_is_the_smallest_layout_with_everything_else_left_out(admit: Admit) -> None:
     assert baseline(SPACE, admit(SPACE), "toy") == Params("toy", {"tp": 1, "pp": 1})
 
