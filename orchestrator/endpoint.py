@@ -57,6 +57,7 @@ class Endpoint:
         # Apart from the load's, so that a scrape takes no connection away from it.
         self._questions = HttpClient(host, port, api_key=api_key, tls=tls)
         self._counters = CounterTrack()
+        self._counted: dict[str, tuple[str, float]] = {}
         self.has_metrics = True
 
     @property
@@ -83,7 +84,8 @@ class Endpoint:
         return await self.client.post("/v1/completions", body, timeout_s=timeout_s)
 
     async def scrape(self) -> dict[str, tuple[str, float]]:
-        """Canonical metric → (engine's name, value), now; counters continued over restarts.
+        """Canonical metric → (engine's name, value), now; counters continued over restarts, and
+        kept where the server does not repeat them.
 
         Empty when the server does not answer or has no metrics.
         """
@@ -94,7 +96,10 @@ class Endpoint:
         self.has_metrics = answer.status not in (404, 405)
         if answer.status != 200:
             return {}
-        found = self._engine.read_metrics(answer.body.decode(errors="replace"))
+        said = self._engine.read_metrics(answer.body.decode(errors="replace"))
+        # TensorRT-LLM says nothing while it is idle; what it counted before still holds.
+        found = {**self._counted, **said}
+        self._counted = {name: one for name, one in found.items() if name.endswith("_total")}
         return self._counters.continued(found)
 
     async def report(self) -> EngineReport:

@@ -136,6 +136,7 @@ class TrialBody:
             finally:
                 self._samples = session.samples
                 self._enter(Phase.STOPPING)
+                self._stop_clock()
         # From here on no process of the engine lives.
         last = done[-1].record
         return Measured(last.stage, last.measurement)
@@ -152,6 +153,13 @@ class TrialBody:
         elif not waiting and self._held_s is not None:
             self._limit.reschedule(now_s + self._held_s)
             self._held_s = None
+
+    def _stop_clock(self) -> None:
+        """What was measured, or why it failed, stands: the time an engine takes to end, which its
+        own limits bound, does not turn it into a timeout.
+        """
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(None)
 
     async def _stage(self, session: EngineSession, index: int) -> StageDone:
         done = await run_stage(

@@ -8,6 +8,7 @@ the processes that hold it, however they die.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -64,7 +65,8 @@ class Kernels:
     def release(self) -> None:
         """Let the next start have its turn. May be repeated."""
         if self._lock is not None:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)  # an engine's guards may hold it open
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # an engine's guards may hold it open
             os.close(self._lock)
             self._lock = None
 

@@ -28,7 +28,7 @@ def divisors(count: int) -> list[int]:
 
 def not_divided(rule: str, name: str, degree: int, count: int, what: str) -> Refusal | None:
     """`tp=3 does not divide 64 attention heads; valid: 1, 2, 4, 8`; None when it does."""
-    if count % degree == 0:
+    if degree > 0 and count % degree == 0:
         return None
     valid = nearest(degree, divisors(count))
     return Refusal(rule, f"{name}={degree} does not divide {count} {what}; valid: {valid}")

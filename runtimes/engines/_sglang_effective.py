@@ -47,11 +47,14 @@ def effective(config: EngineConfig) -> Json:
         "nodes": config.nodes,
         "arguments": _distinct(settings_of(config), table_of(config)),
         "env": dict(config.env),
+        "secrets": list[Json](sorted(config.secrets)),
         "environment": [
             environment.python,
             list(environment.requirements),
             list(environment.overrides),
+            list(environment.wheels),
             environment.image,
+            environment.container,
             environment.label,
         ],
     }
@@ -109,11 +112,22 @@ def _distinct(settings: Settings, table: FlagTable | None) -> dict[str, Json]:
     }
 
 
-def _number(settings: Settings, table: FlagTable | None, name: str) -> int | None:
-    """The number that is set for a count, which may be written `32k`."""
+def _number(settings: Settings, table: FlagTable | None, name: str) -> int | float | None:
+    """The number that is set for a count, which may be written `32k`, or for a fraction."""
     flag = table.find(name) if table else None
+    if flag is not None and flag.kind == "float":
+        return _fraction(settings.values.get(name))
     counted = flag is not None and flag.kind in ("int", "count")
     return settings.integer(name) if counted else None
+
+
+def _fraction(value: Json) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def _restates(table: FlagTable, name: str, value: Json) -> bool:

@@ -126,7 +126,8 @@ def experts_fill_the_group(layout: ParallelLayout, settings: Settings) -> Refusa
     for degree in given.values():
         product *= degree
     complete = "moe_tp" in given and "ep" in given
-    if product == group or (not complete and group % product == 0):
+    divides = product != 0 and group % product == 0
+    if product == group or (not complete and divides):
         return None
     words = " * ".join(f"{name}={degree}" for name, degree in given.items())
     if len(given) > 1:

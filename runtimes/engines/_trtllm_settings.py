@@ -160,7 +160,8 @@ def expert_ranks(layout: ParallelLayout, settings: Settings) -> int:
     told, shards = settings.integer(EXPERT_RANKS), settings.integer(EXPERT_SHARDS)
     if told is not None or shards is None:
         return told or 1
-    return max(1, expert_group(layout) // (shards * (settings.integer(CLUSTERS) or 1)))
+    # No shards at all is refused; what is refused still has a command to show.
+    return max(1, expert_group(layout) // ((shards or 1) * (settings.integer(CLUSTERS) or 1)))
 
 
 def _of_layout(layout: ParallelLayout) -> dict[str, Json]:

@@ -45,7 +45,7 @@ def meant(args: Mapping[str, Json], table: FlagTable | None) -> dict[str, Json]:
 
 def _value(name: str, value: Json, table: FlagTable | None) -> Json:
     flag = table.find(name) if table else None
-    if name == "optimization-level":
+    if name == "optimization-level" and value is not None:
         return as_json(str(value).removeprefix("O"))
     if not isinstance(value, str) or flag is None:
         return value

@@ -86,7 +86,7 @@ async def building_once(target: Path, tools: Tools, what: str) -> AsyncIterator[
 
     Raises:
         EngineError: an attempt failed since this one began to wait, or the folder of `target`
-            cannot be written.
+            cannot be written or locked.
     """
     asked_ns = time.time_ns()
     failed = target.with_name(f"{target.name}.failed")
@@ -100,7 +100,7 @@ async def building_once(target: Path, tools: Tools, what: str) -> AsyncIterator[
         ) from error
     try:
         waited = False
-        while not _taken(lock):
+        while not _taken(lock, target):
             if not waited:
                 tools.report(f"waiting for another process that builds {what}")
             waited = True
@@ -117,11 +117,16 @@ async def building_once(target: Path, tools: Tools, what: str) -> AsyncIterator[
         os.close(lock)
 
 
-def _taken(lock: int) -> bool:
+def _taken(lock: int, target: Path) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise environment_failed(
+            f"{target.parent} is on a file system without locks: {error}",
+            "set SERVETUNE_CACHE to a folder on a disk of the node",
+        ) from error
     return True
 
 

@@ -94,13 +94,12 @@ def _version(base: str, env: Mapping[str, str]) -> str:
 
 def _contents(folder: Path) -> Json:
     try:
-        files = sorted(folder.iterdir())
+        return [_facts(file) for file in sorted(folder.iterdir())]
     except OSError as error:
         raise environment_failed(
             f"environment.wheels {folder} cannot be read on this node: {error}",
             "put the folder where every node sees it, or correct environment.wheels",
         ) from error
-    return [_facts(file) for file in files]
 
 
 def _facts(path: Path) -> Json:

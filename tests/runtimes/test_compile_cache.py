@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -188,3 +190,23 @@ def test_users_own_cache_variables_win(tmp_path: Path) -> None:
         "VLLM_CACHE_ROOT": str(folder / "vllm"),
         "TRITON_CACHE_DIR": "/mine",
     }
+
+
+def test_a_file_system_without_locks_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system of a test machine refuses locks, as shared ones of clusters do."""
+
+    def refused(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    async def started() -> Warmth:
+        async with kernels_for(tmp_path, "kernels", {}, on_wait=pytest.fail) as kernels:
+            kernels.compiled()
+            return kernels.warmth
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    files = Path("/proc/self/fd")
+    before = len(list(files.iterdir()))
+    assert asyncio.run(started()) is Warmth.OFF
+    assert len(list(files.iterdir())) == before

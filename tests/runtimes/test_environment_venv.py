@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
@@ -206,6 +208,26 @@ def test_variables_fill_requirements_and_do_not_lead_elsewhere(node: Node) -> No
     assert list(elsewhere.iterdir()) == []
     kept = (Path(prepared.bin or "").parent / "requirements.txt").read_text()
     assert "${TOY_WHEELS}" in kept
+
+
+def test_a_cache_on_a_file_system_without_locks(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system of a test machine refuses locks, as shared ones of clusters do."""
+
+    def refused(_file: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    failure = node.failure(node.toy)
+    assert failure.message.startswith(f"{node.cache / 'environments'} is on a file system without")
+    assert failure.remedy == "set SERVETUNE_CACHE to a folder on a disk of the node"
+
+
+def test_a_wheel_that_is_a_dangling_link(node: Node) -> None:
+    (node.wheels / "toy-1.0-py3-none-any.whl").symlink_to(node.wheels / "gone")
+    failure = node.failure(node.toy)
+    assert failure.message.startswith(f"environment.wheels {node.wheels} cannot be read")
 
 
 def test_a_folder_of_wheels_that_is_not_there(node: Node) -> None:

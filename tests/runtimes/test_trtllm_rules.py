@@ -69,6 +69,10 @@ REFUSED = {
         mixture(layout=layout(tp=8), args={"ep_size": 16}), MIXTURE,
         "experts_fill_the_group", "ep=16 must divide tp=8",
     ),
+    "T2: no shards": (
+        mixture(layout=layout(tp=8), args={"moe_tensor_parallel_size": 0}), MIXTURE,
+        "experts_fill_the_group", "moe_tp=0 must divide tp=8; valid: 1, 2, 4",
+    ),
     "T3: clusters beside expert ranks": (
         mixture(layout=layout(tp=8, ep=2, moe_cluster=2)), MIXTURE,
         "clusters_exclude_expert_ranks", "moe_cluster=2 needs ep=1, got ep=2",
@@ -144,6 +148,7 @@ def test_refused(name: str) -> None:
     found = refusal(case, model)
     assert found is not None
     assert (found.rule, words in found.message) == (rule, True), found
+    assert ENGINE.plan(case).deploy, "what is refused has a command to show"
 
 
 ACCEPTED = {

@@ -95,6 +95,7 @@ SAME: dict[str, tuple[EngineConfig, EngineConfig]] = {
             {"layout": ParallelLayout(tp=2), "args": {"distributed-executor-backend": "mp"}},
         ),
         ("secrets in any order", {"secrets": ("A", "B")}, {"secrets": ("B", "A")}),
+        ("a level left to the engine", {}, {"args": {"optimization-level": None}}),
     ]
 }
 

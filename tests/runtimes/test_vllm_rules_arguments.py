@@ -18,6 +18,10 @@ DBO: dict[str, Json] = {"enable-dbo": True, "all2all-backend": "nixl_ep"}
 NIXL: dict[str, Json] = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
 ARGUMENTS: list[tuple[Mapping[str, Json], str | None]] = [
     ({"max-num-seqs": 0}, "counts_positive: max-num-seqs=0 is below 1; valid: 1 or more"),
+    (
+        {"decode-context-parallel-size": 0},
+        "decode_context_divides: dcp=0 does not divide 1 tensor ranks (tp); valid: 1",
+    ),
     ({"max-num-batched-tokens": 64, "max-num-seqs": 64}, None),
     ({"max-num-batched-tokens": "2k", "max-num-seqs": 2000}, None),
     ({"max-num-batched-tokens": "2K", "max-num-seqs": 2048}, None),
