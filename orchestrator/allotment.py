@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -71,9 +71,7 @@ def device_slices(order: TrialOrder) -> list[Sequence[str] | None]:
     return slices
 
 
-def write_files(plan: ProcessPlan, folder: Path, values: Mapping[str, object]) -> None:
+def write_files(plan: ProcessPlan, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in plan.files.items():
-        for placeholder, value in values.items():
-            text = text.replace(f"{{{placeholder}}}", str(value))
         (folder / name).write_text(text, encoding="utf-8")

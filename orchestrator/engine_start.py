@@ -159,7 +159,7 @@ class _Start:
         values: dict[str, object] = {name: held.port for name, held in ports.items()}
         values |= {"host": _HOST, "master_host": _HOST, "files": files}
         values |= {"bin": self.prepared.bin} if self.prepared.bin is not None else {}
-        write_files(plan, files, values)
+        write_files(plan, files)
         given = self._given(plan)
         env = engine_environment(
             os.environ, extra=given, secrets=self.order.secrets, visible_devices=devices

@@ -66,7 +66,8 @@ class Plan:
         drawn: combinations drawn at random for that; 0 for none.
         trials: valid combinations; of a space that is not counted, the baselines and proposals.
         baselines: the engines' defaults, which run before anything else.
-        mapped: every layout and precision of the trials, and what each engine makes of it.
+        mapped: every layout and precision of valid combinations, listed or not, and what each
+            engine makes of it; of a space that is not counted, those of the trials.
         sampler: who chooses the order.
         budget: trials that run in all, baselines included; None for as many as there are.
     """
@@ -140,7 +141,7 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         drawn=drawn,
         trials=tuple(trials),
         baselines=tuple(first),
-        mapped=mapped_rows(study, [trial.params for trial in trials]),
+        mapped=mapped_rows(study, expansion.kinds or [trial.params for trial in trials]),
         sampler=experiment.spec.search.sampler,
         budget=study.limits().trials,
     )

@@ -65,8 +65,15 @@ def starter_file(request: StarterRequest, *, path: str) -> str:
         raise UserError(f"--engine: names none; known: {', '.join(ENGINES.names())}")
     for engine in request.engines:
         ENGINES.get(engine)
+    if not request.model:
+        raise UserError("--model: names none; write a Hub id or a model folder")
     if request.gpus < 1:
         raise UserError(f"--gpus {request.gpus}: a node has at least 1")
+    simulated = [name for name in request.engines if "imitates" in ENGINES.get(name).options]
+    if simulated and not request.accelerator:
+        raise UserError(
+            f"--accelerator: {simulated[0]} needs to know what it imitates; name one, as H100"
+        )
     accelerator = find_accelerator(request.accelerator) if request.accelerator else None
     model = find_model(request.model)
     text = "\n".join(_lines(request, model, accelerator, path)) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -27,6 +28,8 @@ FILES = "{files}"
 PYTHON = "{python}"
 """Stands first in the command of a process that is one of our own modules: the interpreter of
 whoever starts it, since paths differ from node to node."""
+
+_FILLED_IN = re.compile(r"[\w./:=@\[\]-]*(?:\{[a-z_]+\}[\w./:=@\[\]-]*)+")
 
 PLACEHOLDERS = (HOST, PORT, MASTER_HOST, MASTER_PORT, RPC_PORT, BIN, FILES)
 
@@ -143,11 +146,20 @@ class ProcessPlan:
     ports: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"port": (0,)})
 
     def command(self, **values: object) -> tuple[str, ...]:
-        """The argv with placeholders filled in: `command(host="127.0.0.1", port=8000)`."""
-        filled = self.argv
-        for name, value in values.items():
-            filled = tuple(part.replace(f"{{{name}}}", str(value)) for part in filled)
-        return filled
+        """The argv with placeholders filled in: `command(host="127.0.0.1", port=8000)`.
+
+        Only in parts that are made of placeholders and what paths and addresses are written with:
+        a user's own template (`{{x}} {port}`) or JSON stays as it is.
+        """
+        return tuple(_filled(part, values) for part in self.argv)
+
+
+def _filled(part: str, values: Mapping[str, object]) -> str:
+    if not _FILLED_IN.fullmatch(part):
+        return part
+    for name, value in values.items():
+        part = part.replace(f"{{{name}}}", str(value))
+    return part
 
 
 def pasted(argv: Sequence[str]) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from random import Random
 
+from runtimes.json_types import canonical_json
 from search.admission import Admission, Exclusion
 from search.samplers.random import uniform_point
 from search.space import SearchSpace
-from search.trial import LAYOUT_NAMES, Params
+from search.trial import LAYOUT_NAMES, PRECISION_NAMES, Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Expansion:
         duplicates: admissible points whose configuration an earlier point already has.
         rules: what excludes the others, by engine and rule.
         points: valid points in order, at most as many as asked for.
+        kinds: of all valid points, the first of each layout and precision; as many at most.
     """
 
     valid: int | None
     duplicates: int
     rules: tuple[Excluded, ...]
     points: tuple[Params, ...]
+    kinds: tuple[Params, ...] = ()
 
     @property
     def excluded(self) -> Mapping[str, int]:
@@ -56,7 +59,8 @@ class Expansion:
 
 
 def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None) -> Expansion:
-    """Count a finite space exactly, and keep its first `limit` valid points (None: all).
+    """Count a finite space exactly, and keep its first `limit` valid points (None: all), and the
+    first of each of as many layouts and precisions.
 
     A space that is endless, or finite but beyond `search.space.COUNTABLE`, is not counted:
     `valid` is None and `points` empty.
@@ -70,6 +74,7 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
     duplicates = 0
     excluded = _Tally()
     kept: list[Params] = []
+    kinds: dict[str, Params] = {}
     for params in space.points():
         exclusion = admission.check(params)
         if exclusion is not None:
@@ -82,7 +87,14 @@ def expand(space: SearchSpace, admission: Admission, *, limit: int | None = None
         seen.add(config_id)
         if limit is None or len(kept) < limit:
             kept.append(params)
-    return Expansion(len(seen), duplicates, excluded.rules(), tuple(kept))
+        if limit is None or len(kinds) < limit:
+            kinds.setdefault(_kind(params), params)
+    return Expansion(len(seen), duplicates, excluded.rules(), tuple(kept), tuple(kinds.values()))
+
+
+def _kind(params: Params) -> str:
+    """Equal for points of one layout and precision."""
+    return canonical_json([params.values.get(name) for name in (*LAYOUT_NAMES, *PRECISION_NAMES)])
 
 
 def sampled_exclusions(
@@ -119,6 +131,8 @@ class _Tally:
 
 _PLAIN = frozenset({"tp", "pp", "dp"})
 """Degrees that a user who tunes nothing knows of."""
+_LAYOUTS_AT_MOST = 10_000
+"""Layouts looked at for the defaults; millions of them would take hours before the first trial."""
 
 
 def baseline(space: SearchSpace, admission: Admission, engine: str) -> Params | None:
@@ -127,13 +141,15 @@ def baseline(space: SearchSpace, admission: Admission, engine: str) -> Params | 
     Holds layout values only, so that every searched argument is left to the engine. Among
     admissible layouts of equal size those of tp, pp and dp alone come first, then the smallest tp
     wins, then the smallest pp, then the one that uses the fewest degrees. None when no layout is
-    admissible.
+    admissible. Of endless lists of degrees only the first layouts are looked at.
     """
     dimensions = tuple(item for item in space.for_engine(engine) if item.name in LAYOUT_NAMES)
     layouts = SearchSpace((engine,), dimensions, known=space.known)
     admitted = (
         params
-        for params in chain(layouts.points(), _combined_layouts(space, engine))
+        for params in chain(
+            islice(layouts.points(), _LAYOUTS_AT_MOST), _combined_layouts(space, engine)
+        )
         if admission.check(params) is None
     )
     return min(admitted, key=lambda params: _rank(params, admission), default=None)

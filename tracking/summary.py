@@ -232,6 +232,11 @@ def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | No
             "Found on a simulated engine: the figures are a model's, no GPU served anything. "
             "Measure the command on real hardware before you rely on it."
         )
+    if data.experiment.get("weights") == "dummy" and best.deploy_command:
+        caveats.append(
+            "Measured with random weights (`weights: dummy`), which the command loads as well: "
+            "take that out of it before you serve anybody."
+        )
     if baseline is None and best.deploy_command:
         caveats.append("No trial of the engine's defaults was measured, so no gain can be stated.")
     elif baseline is not None and not meets_slo(baseline):

@@ -153,8 +153,11 @@ def _print_notes(console: Console, made: Plan) -> None:
         )
     if notes:
         console.print()
+    listed = len(planned)
+    every = made.valid is not None and listed == made.valid + len(made.baselines)
+    among = "" if every else f" of the {listed:,} listed"
     for note, trials in notes.most_common(_NOTES):
-        console.print(f"[yellow]note[/]  {escape(note)} ({count(trials, 'trial')})")
+        console.print(f"[yellow]note[/]  {escape(note)} ({count(trials, 'trial')}{among})")
     if len(notes) > _NOTES:
         console.print(f"… and {count(len(notes) - _NOTES, 'more note')}; --json has them all")
 
@@ -181,6 +184,8 @@ def _command(trial: PlannedTrial) -> str:
     # What an engine reads from a file stands in the command that users paste, and only there.
     written = any(process.files for process in plan.processes)
     argv = plan.deploy if plan.simulated or written else plan.argv
+    if plan.attach:
+        return f"(none: {plan.attach} is measured as it runs)"
     variables = [f"{name}={shlex.quote(value)}" for name, value in plan.env.items()]
     return " ".join([*variables, _spelled(argv)])
 

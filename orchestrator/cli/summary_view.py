@@ -17,7 +17,7 @@ from tracking.layout import RunLayout
 from tracking.records import ACCURACY_UNVERIFIED
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
-from tracking.words import figure, objective_value, objective_words
+from tracking.words import count, figure, objective_value, objective_words
 
 _COMPLETE = ("every combination", "all ")
 """How the reasons begin for which a study has nothing left to do."""
@@ -29,7 +29,7 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
     """Print the summary of a run to stdout."""
     console = Stdout()
     summary = summarise_run(data)
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(summary.counts.items()))
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(summary.counts.items()))
     console.print(f"\n[bold]{escape(summary.run)}[/]: {counts or 'no trial yet'}")
     if data.ended:
         console.print(f"ended: {escape(data.ended)}")
@@ -66,7 +66,9 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
     doubtful = ACCURACY_UNVERIFIED in best.flags
     accuracy = ", [yellow]accuracy unverified[/]" if doubtful else ""
-    console.print(f"\nbest{simulated}: trial {best.trial}, {best.gpus} GPUs{gain}{accuracy}")
+    console.print(
+        f"\nbest{simulated}: trial {best.trial}, {count(best.gpus, 'GPU')}{gain}{accuracy}"
+    )
     for name, value in best.objectives.items():
         console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
     for verdict in best.slo:
@@ -81,7 +83,8 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
 
 def _print_lossless(console: Console, lossless: BestTrial) -> None:
     """The best trial whose precision costs no accuracy, beside a best one that may."""
-    console.print(f"best without loss of accuracy: trial {lossless.trial}, {lossless.gpus} GPUs")
+    gpus = count(lossless.gpus, "GPU")
+    console.print(f"best without loss of accuracy: trial {lossless.trial}, {gpus}")
     for name, value in lossless.objectives.items():
         console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
     console.print(f"\n[bold]{escape(lossless.command)}[/]\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from orchestrator.spec.combination_checks import combination_problems
 from orchestrator.spec.constraint_checks import condition_problems, constraint_problems
 from orchestrator.spec.engine_checks import engine_problems
-from orchestrator.spec.models import CPU, ExperimentSpec
+from orchestrator.spec.models import CPU, ConcurrencyLoadSpec, ExperimentSpec
 from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem, UserError
 from runtimes.json_types import Json
@@ -16,6 +16,9 @@ from runtimes.workloads.base import WORKLOADS
 from search.objectives.base import OBJECTIVES
 
 Location = tuple[str | int, ...]
+
+_PROMPT_TOKENS = 2_000_000_000
+"""Tokens of the requests of one stage at most, each taken as long as the longest: 16 GiB."""
 
 
 def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[Problem]:
@@ -37,7 +40,8 @@ def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[
         model = find_model(spec.model.source, spec.model.revision)
     except UserError as error:
         return [*problems, Problem("model", str(error))]
-    return [*problems, *_context(spec, model), *_simulation(spec, model)]
+    too_long = [*_context(spec, model)] or [*_prompts(spec)]
+    return [*problems, *too_long, *_simulation(spec, model)]
 
 
 def _objectives(spec: ExperimentSpec) -> Iterator[Problem]:
@@ -76,6 +80,24 @@ def _context(spec: ExperimentSpec, model: ModelFacts | None) -> Iterator[Problem
             "workload.input_tokens", "requests are longer than the model's context",
             f"{built.max_context} tokens, the model takes {model.max_context}",
             "shorten input_tokens or output_tokens",
+        )  # fmt: skip
+
+
+def _prompts(spec: ExperimentSpec) -> Iterator[Problem]:
+    """All prompts of a stage are made before its first request, and held until its last."""
+    workload = spec.workload
+    if any(_lengths(spec)):
+        return
+    built = WORKLOADS.get(workload.kind).from_settings(_settings(spec), vocab=32_000, seed=0)
+    warmup = workload.warmup_requests
+    if warmup is None:
+        warmup = workload.load.value if isinstance(workload.load, ConcurrencyLoadSpec) else 0
+    requests = workload.load.request_count + warmup
+    if requests * built.max_context > _PROMPT_TOKENS:
+        yield Problem(
+            "workload.load", f"the requests hold more than {_PROMPT_TOKENS:,} tokens",
+            f"{requests} requests of up to {built.max_context} tokens",
+            "send fewer or shorter ones",
         )  # fmt: skip
 
 

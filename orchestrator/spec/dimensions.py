@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias, TypeGuard
 
 from orchestrator.spec.refusal import RefusedValueError
@@ -21,6 +22,8 @@ _FORMS = (
 )
 _RANGES = ("int", "float")
 _KINDS = (*_RANGES, "choice", "equals")
+_STEPS = 2**53
+"""Steps of a range at most: beyond them, neighbouring whole numbers are the same float."""
 
 Unconditional: TypeAlias = Choice | IntRange | FloatRange | Tie
 
@@ -74,7 +77,7 @@ def domain_as_json(domain: Searched) -> Json:
 def _choice(values: list[Json]) -> Choice:
     if not values:
         raise RefusedValueError("an empty list leaves nothing to try", "give at least one value")
-    spelled: list[str] = []
+    spelled: set[str] = set()
     for value in values:
         if not _is_json(value):
             raise RefusedValueError(
@@ -84,7 +87,7 @@ def _choice(values: list[Json]) -> Choice:
         text = canonical_json(value)
         if text in spelled:
             raise RefusedValueError("a value stands twice in the list", "write each value once")
-        spelled.append(text)
+        spelled.add(text)
     return Choice(tuple(values))
 
 
@@ -140,7 +143,18 @@ def _range(kind: str, form: Mapping[str, Json]) -> IntRange | FloatRange:
         raise RefusedValueError("a log range takes no step", "remove `log` or `step`")
     if log and not low > 0:
         raise RefusedValueError("a log range must start above zero")
+    _check_span(kind, low, high, step)
     return _built(kind, low, high, log=log, step=step)
+
+
+def _check_span(kind: str, low: float, high: float, step: float | None) -> None:
+    """Refuse what samplers could not draw from."""
+    if kind == "float" and not math.isfinite(float(high) - float(low)):
+        raise RefusedValueError("spans more than a float can hold", "bring low and high together")
+    if step is not None and Decimal(str(high)) - Decimal(str(low)) > _STEPS * Decimal(str(step)):
+        raise RefusedValueError(
+            "has more steps than floats can tell apart", "write a larger `step`, or none"
+        )
 
 
 def _built(

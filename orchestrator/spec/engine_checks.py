@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -30,6 +31,7 @@ def engine_problems(spec: ExperimentSpec) -> Iterator[Problem]:
         options = list(_options(path, name, section))
         yield from options or _refused_by_engine(path, name, spec)
         yield from _arguments(path, create_engine(name), section)
+        yield from _version(path, name, section)
         yield from _ties(path, spec, section)
         yield from argument_problems(path, name, spec)
         for variable, value in section.env.items():
@@ -95,6 +97,19 @@ def _refused_by_engine(path: str, name: str, spec: ExperimentSpec) -> Iterator[P
         create_engine(name).plan(config)
     except UserError as error:
         yield Problem(path, str(error).removeprefix(f"{name}: "))
+
+
+def _version(path: str, name: str, section: EngineSpec) -> Iterator[Problem]:
+    """A stated version that contradicts the one a requirement pins."""
+    environment = environment_of(section.environment)
+    pinned = replace(environment, version=None).version_of(create_engine(name).distribution)
+    if environment.version is not None and pinned not in (None, environment.version):
+        yield Problem(
+            f"{path}.environment.version",
+            f"the requirements pin {pinned}",
+            repr(environment.version),
+            f"write {pinned}, or remove it: a pinned version is known",
+        )
 
 
 def _arguments(path: str, engine: Engine, section: EngineSpec) -> Iterator[Problem]:

@@ -17,12 +17,18 @@ WAYS = "{python: PATH}, {requirements: [vllm==0.33.0]}, {image: NAME} or {label:
 """The forms of an environment, for messages."""
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_ELSEWHERE = re.compile(r"-(?:r|c|e)\b|--(?:requirement|constraint|editable)\b|[./~]")
 _CREDENTIALS = re.compile(r"(?<!ssh)://(?P<given>[^\s/]+)@")
 
 
 def _requirement(value: str) -> str:
     if not value.strip() or "\n" in value:
         raise RefusedValueError("is no requirement", "write one line that pip takes: vllm==0.33.0")
+    if _ELSEWHERE.match(value.strip()):
+        raise RefusedValueError(
+            "leads to files whose content an environment cannot be told apart by",
+            "write the requirements themselves; folders of wheels stand under `wheels`",
+        )
     credentials = _CREDENTIALS.search(value)
     if credentials is not None and "${" not in credentials["given"]:
         raise RefusedValueError(

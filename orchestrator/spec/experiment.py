@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from orchestrator.spec.bounds import out_of_bounds
 from orchestrator.spec.checks import cross_checks
 from orchestrator.spec.dimensions import domain_as_json
 from orchestrator.spec.models import EngineSpec, ExperimentSpec
@@ -46,6 +47,8 @@ class Experiment:
             SpecError: with every problem found.
         """
         plain = dict(data)
+        if unbearable := out_of_bounds(plain):
+            raise SpecError(source, unbearable)
         try:
             spec = ExperimentSpec.model_validate(plain)
         except ValidationError as error:

@@ -39,6 +39,7 @@ from orchestrator.spec.values import (
     Name,
     Natural,
     ResultsFolder,
+    Revision,
     SearchedArguments,
     VariableName,
     as_text,
@@ -57,7 +58,7 @@ class ModelSpec(Section):
     """Which model: a Hub `id` with an optional `revision`, or a local `path`."""
 
     id: Annotated[str, Field(min_length=1)] | None = None
-    revision: Annotated[str, Field(min_length=1)] | None = None
+    revision: Revision | None = None
     path: ExpandedPath | None = None
 
     @model_validator(mode="before")

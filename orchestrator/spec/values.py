@@ -20,6 +20,7 @@ _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ARGUMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(\.[^\s=]+)?")
+_NO_REVISION = re.compile(r"^[-/]|[/.]$|\.\.|//|[\s\x00-\x1f\x7f~^:?*\[\\]")
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
@@ -79,6 +80,15 @@ def absolute_path(value: str) -> str:
     """
     expanded = expand_path(value)
     return os.path.abspath(expanded) if "/" in expanded else expanded  # noqa: PTH100  # keeps links
+
+
+def _checked_revision(value: str) -> str:
+    """`value`, which can name a branch, a tag or a commit: by git's own rules for them."""
+    if _NO_REVISION.search(value):
+        raise RefusedValueError(
+            "is no name of a branch, a tag or a commit", "write one, as main or refs/pr/3"
+        )
+    return value
 
 
 def _results_folder(value: str) -> str:
@@ -161,6 +171,7 @@ Amount: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fals
 DurationS: TypeAlias = Annotated[float, BeforeValidator(parse_duration_s)]
 Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
 ExpandedPath: TypeAlias = Annotated[str, AfterValidator(absolute_path)]
+Revision: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_checked_revision)]
 ResultsFolder: TypeAlias = Annotated[str, AfterValidator(_results_folder)]
 VariableName: TypeAlias = Annotated[str, AfterValidator(variable_name)]
 ArgumentName: TypeAlias = Annotated[str, AfterValidator(argument_name)]

@@ -33,7 +33,7 @@ def read_mapping(path: Path) -> dict[str, Json]:
         raise SpecError(str(path), [_problem(error)]) from None
     except RecursionError:
         raise _refused(path, "", "is nested too deeply", "write it flat") from None
-    except _RepeatedKeysError as error:
+    except (_RepeatedKeysError, _UnreadableValueError) as error:
         raise SpecError(str(path), error.problems) from None
     if not isinstance(data, dict):
         problem = Problem("", "is no mapping of keys", shape(data), "start with `name: my-study`")
@@ -46,8 +46,23 @@ class _RepeatedKeysError(Exception):
         self.problems = problems
 
 
+class _UnreadableValueError(Exception):
+    def __init__(self, mark: yaml.Mark) -> None:
+        rule = "looks like a date or a number and is none, or one of thousands of digits"
+        self.problems = [Problem(_where(mark), rule, remedy="put text in quotes")]
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError:
+            # Of Python's own int() and date(); its words may repeat what stands there.
+            raise _UnreadableValueError(node.start_mark) from None
+
+
 def _parse(text: str) -> object:
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -79,12 +80,25 @@ def _fits(flag: Flag, value: Json) -> bool:
             text = isinstance(value, str) and _FLOAT.fullmatch(value.strip()) is not None
             return text or (isinstance(value, int | float) and not isinstance(value, bool))
         case "json":
-            return isinstance(value, dict | list | str)
+            return isinstance(value, dict | list) or (
+                isinstance(value, str) and _may_be_json(value)
+            )
         case "list":
             return not isinstance(value, bool)
         case "text":
             # Some read JSON from what their parser calls text.
             return isinstance(value, str | int | float) or not flag.choices
+    return True
+
+
+def _may_be_json(text: str) -> bool:
+    """False for what begins like a mapping or a list and is none; some take plain words too."""
+    if not text.lstrip().startswith(("{", "[")):
+        return True
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
     return True
 
 

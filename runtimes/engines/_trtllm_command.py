@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from runtimes.engines._flags import Flag
 from runtimes.engines._trtllm_settings import Settings, options
 from runtimes.json_types import Json, canonical_json
-from runtimes.plan import BIN, FILES, HOST, PORT, EngineConfig
+from runtimes.plan import FILES, HOST, PORT, EngineConfig, pasted
 
 FILE = "trtllm.yaml"
 
@@ -24,6 +24,8 @@ _SPELLED = {
 _FILE_OPTION = "--extra_llm_api_options"
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _NOT_PLAIN = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+_UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff\ufffe\uffff]")
+"""What YAML takes for the end of a line, or for nothing it may hold, and JSON for itself."""
 _UNQUOTED_LINE = re.compile(r"[A-Za-z0-9 _./:,+\[\]{}-]+")
 
 
@@ -63,9 +65,9 @@ def deploy_command(
         servers: how many there are; each listens on the port after the one before.
         gpus: GPUs of each.
     """
-    lines = " ".join(_quoted_line(line) for line in file_text.splitlines())
+    lines = " ".join(_quoted_line(line) for line in file_text.rstrip("\n").split("\n"))
     write = f'printf "%s\\n" {lines} > {FILE}'
-    local = [part.replace(f"{FILES}/", "").replace(f"{BIN}/", "") for part in argv]
+    local = [part.removeprefix(f"{FILES}/") for part in pasted(argv)]
     if servers == 1:
         return ("sh", "-c", f"{write} && exec {_joined(local)}")
     started = [_one_of_several(local, index, gpus) for index in range(servers)]
@@ -128,7 +130,13 @@ def _flow(value: Json) -> str:
 def _scalar(value: Json) -> str:
     if isinstance(value, str):
         is_plain = _PLAIN.fullmatch(value) and value.lower() not in _NOT_PLAIN
-        return value if is_plain else json.dumps(value, ensure_ascii=False)
+        return (
+            value if is_plain else _UNPRINTED.sub(_escaped, json.dumps(value, ensure_ascii=False))
+        )
     text = json.dumps(value)
     # YAML takes `1e-05` for text: to it a float has a point.
     return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return f"\\u{ord(character[0]):04x}"

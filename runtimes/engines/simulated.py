@@ -19,6 +19,8 @@ from runtimes.plan import HOST, PORT, PYTHON, DeploymentPlan, EngineConfig, Envi
 DEFAULT_ACCELERATOR = "H100"
 _IMITATED_VERSION = "0.33.0"
 _IMITATED = ("vllm",)
+_RANGES = {"startup_s": 86_400.0, "jitter": 1.0}
+"""Option → its largest value; the smallest is 0."""
 _OWN_OPTIONS = {"startup_s": "--startup-s", "jitter": "--jitter", "seed": "--seed"}
 
 
@@ -57,9 +59,11 @@ class SimulatedEngine(Engine):
         """The simulator's processes, one a node; `deploy` is the imitated engine's command.
 
         Raises:
-            UserError: the option `imitates` names an engine that cannot be simulated.
+            UserError: the option `imitates` names an engine that cannot be simulated, or another
+                option lies outside its range.
         """
         imitated = _imitated(config)
+        _check_ranges(config.options)
         real = imitated.plan(_for_imitated(config, imitated.name))
         own = (
             *("--accelerator", str(config.options.get("accelerator", DEFAULT_ACCELERATOR))),
@@ -97,6 +101,13 @@ def _imitated(config: EngineConfig) -> Engine:
             f"simulated: option imitates is one of {', '.join(_IMITATED)}, got {name!r}"
         )
     return create_engine(str(name))
+
+
+def _check_ranges(options: Mapping[str, Json]) -> None:
+    for name, most in _RANGES.items():
+        value = options.get(name, 0.0)
+        if isinstance(value, int | float) and not 0 <= value <= most:
+            raise UserError(f"simulated: option {name} lies between 0 and {most:,g}, got {value:g}")
 
 
 def _for_imitated(config: EngineConfig, name: str) -> EngineConfig:

@@ -37,7 +37,7 @@ from runtimes.hardware import Accelerator
 from runtimes.json_types import Json, canonical_json, short_hash
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
-from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan, pasted
+from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
 from runtimes.quantization import LOSSLESS
 
 _VERSION_IN_LOG = re.compile(r"TensorRT[- ]LLM version: (\d[\w.]*)")
@@ -106,7 +106,7 @@ class TensorRtLlmEngine(Engine):
         return DeploymentPlan(
             engine=self.name,
             processes=processes,
-            deploy=deploy_command(pasted(argv), text, servers=servers, gpus=gpus),
+            deploy=deploy_command(argv, text, servers=servers, gpus=gpus),
             secrets=config.secrets,
             environment=config.environment,
             effective=_effective(config, settings),

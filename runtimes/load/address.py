@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[\w.:%~-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class ServerAddress:
             raise ValueError(f"{url!r} does not begin with http:// or https://")
         if not parts.hostname:
             raise ValueError(f"{url!r} names no host")
+        if not _HOST.fullmatch(parts.hostname):
+            raise ValueError(f"{url!r} has a host that is neither a name nor an address")
+        if port == 0:
+            raise ValueError(f"{url!r}: nothing listens on port 0")
         if parts.username or parts.password:
             raise ValueError("a URL may not hold a user name or password; give an API key")
         if parts.path.rstrip("/") not in ("", "/v1") or parts.query or parts.fragment:

@@ -167,7 +167,7 @@ def test_ranks_meet_and_use_their_own_devices(tmp_path: Path) -> None:
     targets = [tmp_path / name for name in ("a", "b", "c")]
     meeting = {"port": (0, 233), "master_port": tuple(range(7))}
     words = ("{host}", "{port}", "{master_host}", "{master_port}")
-    head = recording(targets[0], *words, gpus=2, ports=meeting, files={"c.yaml": "at: {port}"})
+    head = recording(targets[0], *words, gpus=2, ports=meeting, files={"c.yaml": "theirs: {port}"})
     rank = recording(targets[1], *words[1:], gpus=2, node=1, ports={})
     other = recording(targets[2], *words, gpus=1, server=1, ports=meeting)
     given = planned(order(), head, rank, other)
@@ -179,7 +179,7 @@ def test_ranks_meet_and_use_their_own_devices(tmp_path: Path) -> None:
     assert second.argv == [port, master_host, master_port]
     assert third.argv[1] != port
     assert third.argv[3] != master_port
-    assert first.files == {"c.yaml": f"at: {port}"}
+    assert first.files == {"c.yaml": "theirs: {port}"}
     seen = [said.env["CUDA_VISIBLE_DEVICES"] for said in (first, second, third)]
     assert seen == ["7,2", "3,4", "0"]
     assert {said.env["HF_TOKEN"] for said in (first, second, third)} == {"planted"}

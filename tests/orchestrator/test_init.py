@@ -214,6 +214,8 @@ def test_a_machine_without_gpus_is_planned_for_eight(
         (StarterRequest((), LLAMA_70B, 8, "H200"), "--engine: names none; known: "),
         (StarterRequest(("vllm",), LLAMA_70B, 8, "H20"), "unknown accelerator 'H20'"),
         (StarterRequest(("vllm",), LLAMA_70B, 0, "H200"), "--gpus 0: a node has at least 1"),
+        (StarterRequest(("vllm",), "", 8, "H200"), "--model: names none; write a Hub id"),
+        (StarterRequest(("simulated",), LLAMA_70B, 8), "--accelerator: simulated needs to know"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(request_: StarterRequest, message: str) -> None:

@@ -328,6 +328,14 @@ def test_the_terminal_shows_engines_side_by_side_and_what_may_cost_accuracy(
     assert "parallel.preset=null" not in text
 
 
+def test_every_layout_is_shown_however_few_trials_are_listed(tmp_path: Path) -> None:
+    document = plan_json(tmp_path, PRESETS, "--limit", "12")
+    assert len(document["trials"]) == 12
+    assert document["mapped"] == plan_json(tmp_path, PRESETS)["mapped"]
+    done = servetune("plan", "study.yaml", "--limit", "12", cwd=tmp_path)
+    assert " of the 14 listed)" in done.stdout
+
+
 def test_many_layouts_are_bounded(tmp_path: Path) -> None:
     text = PRESETS.replace("tp: [1, 2]", "tp: [1, 2, 4], pp: [1, 2]")
     rows = len(plan_json(tmp_path, text)["mapped"])

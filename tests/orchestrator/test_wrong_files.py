@@ -8,7 +8,13 @@ import pytest
 
 from orchestrator.spec import Experiment
 from runtimes.errors import SpecError
-from tests.orchestrator import wrong_files, wrong_rules, wrong_spaces, wrong_values
+from tests.orchestrator import (
+    wrong_bounds,
+    wrong_files,
+    wrong_rules,
+    wrong_spaces,
+    wrong_values,
+)
 from tests.orchestrator.commands import servetune
 from tests.orchestrator.wrong_files import Wrong
 
@@ -22,6 +28,7 @@ ALL = [
     *wrong_rules.NOT_YET,
     *wrong_rules.CROSS,
     *wrong_spaces.ALL,
+    *wrong_bounds.ALL,
     wrong_rules.SEVERAL,
 ]
 

@@ -213,6 +213,22 @@ ENVIRONMENTS = [
                 "write ${NAME} in their place; pip fills it in from the environment"),
     ),
     wrong(
+        "requirements-that-lead-elsewhere",
+        vllm("environment: {requirements: ['-r /srv/engine.txt', './vllm', vllm]}"),
+        *(
+            Problem(f"{_AT}.requirements[{index}]",
+                    "leads to files whose content an environment cannot be told apart by", written,
+                    "write the requirements themselves; folders of wheels stand under `wheels`")
+            for index, written in enumerate(("'-r /srv/engine.txt'", "'./vllm'"))
+        ),
+    ),
+    wrong(
+        "two-versions",
+        vllm("environment: {requirements: [vllm==0.32.0], version: 0.33.0}"),
+        Problem(f"{_AT}.version", "the requirements pin 0.32.0", "'0.33.0'",
+                "write 0.32.0, or remove it: a pinned version is known"),
+    ),
+    wrong(
         "image-and-label",
         vllm("environment: {image: '--privileged', container: dokcer, label: 'a b'}"),
         Problem(f"{_AT}.image", "is no name of an image", "'--privileged'",

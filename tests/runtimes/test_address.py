@@ -16,6 +16,8 @@ from runtimes.load.address import ServerAddress
         ("http://gpu-3", ServerAddress("gpu-3", 80)),
         ("https://serve.example.org", ServerAddress("serve.example.org", 443, tls=True)),
         ("http://[::1]:8000", ServerAddress("::1", 8000)),
+        ("http://gpu_3.internal:8000", ServerAddress("gpu_3.internal", 8000)),
+        ("http://[fe80::1%eth0]:8000", ServerAddress("fe80::1%eth0", 8000)),
     ],
 )
 def test_a_url_is_an_address(url: str, address: ServerAddress) -> None:
@@ -33,6 +35,9 @@ def test_a_url_is_an_address(url: str, address: ServerAddress) -> None:
         ("http://gpu-3:port", "is no URL"),
         ("http://gpu-3/team/a", "goes on after host and port"),
         ("http://gpu-3/?key=1", "goes on after host and port"),
+        ("http://gpu-3:0", "nothing listens on port 0"),
+        ("http://gpu 3:8000", "neither a name nor an address"),
+        ("http://gpu-3<:8000", "neither a name nor an address"),
     ],
 )
 def test_what_is_none_says_why(url: str, words: str) -> None:

@@ -84,6 +84,19 @@ def test_an_engine_that_cannot_be_imitated_is_a_user_error() -> None:
         SimulatedEngine().plan(_config(options={"imitates": "triton"}))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"startup_s": -1}, "option startup_s lies between 0 and 86,400, got -1"),
+        ({"startup_s": float("nan")}, "option startup_s lies between 0 and 86,400, got nan"),
+        ({"jitter": 99}, "option jitter lies between 0 and 1, got 99"),
+    ],
+)
+def test_an_option_outside_its_range_is_a_user_error(options: dict[str, Json], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        SimulatedEngine().plan(_config(options=options))
+
+
 def test_metrics_are_the_imitated_engine_s_and_the_lateness() -> None:
     metrics = SimulatedEngine.metrics
     assert metrics[LATENESS] == "lateness_seconds_total"

@@ -137,6 +137,18 @@ TREES = st.dictionaries(
 )
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb: 1", "x: y", "x # c", "a\x85b", "a\u2028b", "\u2029", "\x7f", "\ufeff", "\N{DIGIT ONE}",
+     "\N{GRINNING FACE}", "{a: 1}", "*a", "!t", "%s", "---", "null", "", " a "],
+)  # fmt: skip
+def test_a_text_stays_the_same_text_in_the_file(text: str) -> None:
+    tree: dict[str, Json] = {"section": {text: text, "list": [text, {text: text}]}}
+    written = yaml_text(tree)
+    assert yaml.safe_load(written) == tree
+    assert written.splitlines() == written.rstrip("\n").split("\n")
+
+
 @given(TREES)
 def test_the_file_says_what_it_was_given(tree: dict[str, Json]) -> None:
     assert (yaml.safe_load(yaml_text(tree)) or {}) == tree

@@ -47,6 +47,21 @@ def test_a_limit_bounds_what_is_kept_and_not_what_is_counted(admit: Admit, limit
     assert (limited.valid, limited.duplicates) == (whole.valid, whole.duplicates)
 
 
+@pytest.mark.parametrize(("limit", "kinds"), [(None, 5), (1, 1), (3, 3)])
+def test_each_layout_is_kept_once_whether_or_not_its_points_are(
+    admit: Admit, limit: int | None, kinds: int
+) -> None:
+    found = expand(SPACE, admit(SPACE), limit=limit).kinds
+    layouts = [(params.values["tp"], params.values["pp"]) for params in found]
+    assert layouts == [(1, 1), (1, 2), (2, 1), (2, 2), (8, 1)][:kinds]
+
+
+def test_the_defaults_of_a_million_layouts_are_found_in_the_first_of_them(admit: Admit) -> None:
+    degrees = Choice(tuple(range(1, 3001)))
+    space = SearchSpace(("toy",), (Dimension("tp", degrees), Dimension("pp", degrees)))
+    assert baseline(space, admit(space), "toy") == Params("toy", {"tp": 1, "pp": 1})
+
+
 @pytest.mark.parametrize("domain", [FloatRange(0.1, 0.2), IntRange(1, 10**9)])
 def test_spaces_too_large_to_count_are_not_counted(
     admit: Admit, domain: FloatRange | IntRange

@@ -157,6 +157,14 @@ def test_a_simulated_best_and_a_missing_baseline_are_caveats() -> None:
     assert any("no gain can be stated" in words for words in summary.caveats)
 
 
+def test_random_weights_in_the_command_are_a_caveat() -> None:
+    data = study()
+    dummy = replace(data, experiment={**data.experiment, "weights": "dummy"})
+    added = set(summarise_run(dummy).caveats) - set(summarise_run(data).caveats)
+    assert len(added) == 1
+    assert "random weights" in added.pop()
+
+
 def test_a_baseline_that_breaks_the_slo_is_a_caveat() -> None:
     trials = [trial_record(0, measured=_SLOW, baseline=True), trial_record(1)]
     (caveat,) = summarise_run(run_data(trials)).caveats
