@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtimes._catalogue import CATALOGUE
-from runtimes._hub_cache import cached_snapshot
+from runtimes._hub_cache import cached_snapshot, is_hub_id
 from runtimes._model_config import UnsizedModelError, read_config
 from runtimes._shape import (
     BYTES_PER_WEIGHT,
@@ -33,6 +33,7 @@ __all__ = [
     "ModelFacts",
     "WeightCounts",
     "find_model",
+    "is_hub_id",
     "read_config",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from orchestrator.spec.combination_checks import combination_problems
 from orchestrator.spec.constraint_checks import condition_problems, constraint_problems
@@ -11,7 +12,7 @@ from orchestrator.spec.models import CPU, ConcurrencyLoadSpec, ExperimentSpec
 from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem, UserError
 from runtimes.json_types import Json
-from runtimes.model import ModelFacts, find_model
+from runtimes.model import ModelFacts, find_model, is_hub_id
 from runtimes.workloads.base import WORKLOADS
 from search.objectives.base import OBJECTIVES
 
@@ -33,6 +34,7 @@ def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[
         *condition_problems(spec, broken),
         *combination_problems(spec),
         *constraint_problems(spec, broken),
+        *_model_id(spec),
         *_objectives(spec),
         *_lengths(spec),
     ]
@@ -42,6 +44,16 @@ def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[
         return [*problems, Problem("model", str(error))]
     too_long = [*_context(spec, model)] or [*_prompts(spec)]
     return [*problems, *too_long, *_simulation(spec, model)]
+
+
+def _model_id(spec: ExperimentSpec) -> Iterator[Problem]:
+    """An id that the Hub cannot have, told before `run` would ask it."""
+    model = spec.model.id
+    loads = any(ENGINES.get(name).loads_model for name in spec.engines)
+    if model is None or not loads or is_hub_id(model) or Path(model).exists():
+        return
+    remedy = "write owner/name, or {path: FOLDER} for a model folder of the nodes"
+    yield Problem("model", "is neither a folder here nor a Hub id", repr(model), remedy)
 
 
 def _objectives(spec: ExperimentSpec) -> Iterator[Problem]:

@@ -14,6 +14,12 @@ _FORMS = (
 
 VALUES = [
     wrong(
+        "a-model-that-is-no-id",
+        "name: n\nmodel: a b/c\nengines: {vllm: null}\n",
+        Problem("model", "is neither a folder here nor a Hub id", "'a b/c'",
+                "write owner/name, or {path: FOLDER} for a model folder of the nodes"),
+    ),
+    wrong(
         "unknown-objective",
         f"{BASE}objectives: [{{maximize: goodputt}}]\n",
         Problem("objectives[0].maximize", "unknown objective", "'goodputt'",
