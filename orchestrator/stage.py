@@ -70,6 +70,7 @@ async def run_stage(
     measurement = done.record.measurement
     flags.update(measurement.flags)
     flags.update(_lateness_flag(measurement, before, after))
+    flags.update(_stand_in_flag(order, after))
     too_many = _too_many_failed(measurement, result)
     if too_many is not None:
         await session.settle()
@@ -154,6 +155,12 @@ def _lateness_flag(
     """A simulated engine says how much later than its model it was: the machine's fault."""
     late_s = after.get("lateness_seconds_total", 0.0) - before.get("lateness_seconds_total", 0.0)
     return {"simulator_late"} if late_s > _LATE_SHARE * measurement.duration_s else set()
+
+
+def _stand_in_flag(order: TrialOrder, counters: Mapping[str, float]) -> set[str]:
+    """A server that somebody else started may be a simulation too; it alone says how late it is."""
+    simulated = "lateness_seconds_total" in counters
+    return {"attached_simulator"} if simulated and not order.plan.simulated else set()
 
 
 def _stage_done(

@@ -19,6 +19,7 @@ DEPLOY_PORT = "8000"
 _FLAG_WORDS = {
     "accuracy_unverified": "accuracy unverified: its precision may cost accuracy, which nobody "
     "measured",
+    "attached_simulator": "the server measured is a simulation: its figures are a model's",
     "client_late": "the load generator sent requests late, so the engine may not be the limit",
     "port_taken": "something still listened on a port of it after its engine's end",
     "gpu_dirty": "memory of a GPU of it stayed in use after its end",

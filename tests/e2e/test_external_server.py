@@ -66,6 +66,7 @@ def test_tune_measures_it_and_leaves_it_running(server: Server, tmp_path: Path) 
     assert server.health() == 200
     assert "there is no command to deploy" in done.stdout
     assert "simulated devices" not in done.stdout
+    assert "the server measured is a simulation" in " ".join(done.stdout.split())
 
     (trial,) = only_run(tmp_path / "runs").trials
     assert (trial.engine, trial.gpus, trial.state.value) == ("external", 2, "completed")
