@@ -179,7 +179,7 @@ def kill_engine(_owner: subprocess.Popen[str], pids: list[Process], _container: 
     pids[3].send(signal.SIGKILL)
 
 
-@pytest.mark.parametrize("ending", ["serve", "ignore"])
+@pytest.mark.parametrize("ending", [pytest.param("serve", marks=pytest.mark.faults), "ignore"])
 @pytest.mark.parametrize(
     "fault",
     [
