@@ -14,6 +14,7 @@ from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.arrivals import ConcurrencyLoad, Load
 from runtimes.load.generator import run_load
+from runtimes.load.job import LoadJob
 from runtimes.load.result import LoadProgress, LoadResult, LoadStalled, LoadStopped
 from runtimes.measurement import Measurement, RequestRecord
 from runtimes.secrets import mask
@@ -120,13 +121,15 @@ async def _send(
     async with session.watched():
         return await run_load(
             session.client,
-            prompts,
-            load,
-            model=order.model,
-            request_fields=session.engine.request_fields,
-            seed=order.seed,
-            request_timeout_s=order.timeouts.request_s,
-            stall_timeout_s=order.timeouts.stall_s,
+            LoadJob(
+                prompts,
+                load,
+                order.model,
+                session.engine.request_fields,
+                order.seed,
+                order.timeouts.request_s,
+                order.timeouts.stall_s,
+            ),
             on_progress=on_progress,
         )
 

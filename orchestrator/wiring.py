@@ -32,7 +32,7 @@ from runtimes.plan import Allocation, DeploymentPlan
 from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS, layout_of, precision_of
 from runtimes.secrets import is_secret_name
 from runtimes.slo import Slo
-from runtimes.workloads.base import WORKLOADS, Workload
+from runtimes.workloads.base import WORKLOADS, Workload, WorkloadContext
 from search.admission import Admission
 from search.constraints import Constraint
 from search.goals import Goal
@@ -201,8 +201,9 @@ def wire(experiment: Experiment) -> Study:
         slo=spec.limits(),
         workload=WORKLOADS.get(workload.kind).from_settings(
             {"input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens},
-            vocab=model.vocab if model is not None else _SAFE_VOCAB,
-            seed=spec.search.seed,
+            WorkloadContext(
+                vocab=model.vocab if model is not None else _SAFE_VOCAB, seed=spec.search.seed
+            ),
         ),
         load=_load(experiment),
     )

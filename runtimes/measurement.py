@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from runtimes.slo import SloVerdict
+
+PERCENTILES = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
+"""Percentiles of every latency that is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request as the client saw it.
 
-    All `*_ns` are of one monotonic clock (`time.perf_counter_ns`). `scheduled_ns` is when the
-    load meant it to be sent, `sent_ns` when its last byte was handed to the socket.
+    All `*_ns` are of one monotonic clock (`time.perf_counter_ns`), which all processes of a machine
+    share. `scheduled_ns` is when the load meant it to be sent, `sent_ns` when its last byte was
+    handed to the socket.
 
     Attributes:
         index: position in the stage's schedule.
@@ -20,31 +25,57 @@ class RequestRecord:
         prompt_tokens, output_tokens: as the engine's `usage` counts them; None if it sent none.
         requested_output_tokens: what `max_tokens` asked for.
         error: None for success, otherwise a short reason (`http 500`, `timeout`, `cut stream`).
+        first_byte_ns: arrival of the first byte of the response; None when none came.
+        chunk_tokens: tokens of each content chunk, where the server says so (`usage` in every
+            chunk); None where it does not.
+        cached_tokens: prompt tokens that `usage` says came from a prefix cache; None if it does
+            not say.
+        sent_tokens: tokens of the prompt as it was sent; None where it was sent as text.
+        shared_tokens: leading tokens of the prompt that the workload means to be cached.
+        session, turn: conversation the request belongs to, and its turn in it from 0.
+        text: what was generated, for the requests whose text is kept; empty for the others.
     """
 
     index: int
     scheduled_ns: int
     sent_ns: int
-    chunk_ns: tuple[int, ...]
+    chunk_ns: Sequence[int]
     end_ns: int
     prompt_tokens: int | None
     output_tokens: int | None
     requested_output_tokens: int
     error: str | None = None
+    first_byte_ns: int | None = None
+    chunk_tokens: Sequence[int] | None = None
+    cached_tokens: int | None = None
+    sent_tokens: int | None = None
+    shared_tokens: int = 0
+    session: int | None = None
+    turn: int = 0
+    text: str = ""
 
     @property
     def first_content_ns(self) -> int | None:
-        return self.chunk_ns[0] if self.chunk_ns else None
+        return self.chunk_ns[0] if len(self.chunk_ns) else None
+
+    @property
+    def last_content_ns(self) -> int | None:
+        return self.chunk_ns[-1] if len(self.chunk_ns) else None
 
     @property
     def ttft_ms(self) -> float | None:
         """First content chunk minus send, ms."""
-        return (self.chunk_ns[0] - self.sent_ns) / 1e6 if self.chunk_ns else None
+        return (self.chunk_ns[0] - self.sent_ns) / 1e6 if len(self.chunk_ns) else None
+
+    @property
+    def ttft_scheduled_ms(self) -> float | None:
+        """First content chunk minus schedule, ms: what a user would have waited."""
+        return (self.chunk_ns[0] - self.scheduled_ns) / 1e6 if len(self.chunk_ns) else None
 
     @property
     def tpot_ms(self) -> float | None:
         """(last − first content) / (output tokens − 1), ms; None below two tokens."""
-        if not self.chunk_ns or self.output_tokens is None or self.output_tokens < 2:
+        if not len(self.chunk_ns) or self.output_tokens is None or self.output_tokens < 2:
             return None
         return (self.chunk_ns[-1] - self.chunk_ns[0]) / (self.output_tokens - 1) / 1e6
 
@@ -53,10 +84,15 @@ class RequestRecord:
         """End of the stream minus send, ms."""
         return (self.end_ns - self.sent_ns) / 1e6
 
+    @property
+    def e2e_scheduled_ms(self) -> float:
+        """End of the stream minus schedule, ms."""
+        return (self.end_ns - self.scheduled_ns) / 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Mean and exact percentiles (linear interpolation) of `count` values, all in ms."""
+    """Mean and exact percentiles (linear interpolation between ranks) of `count` values, ms."""
 
     count: int
     mean: float
@@ -65,14 +101,91 @@ class Distribution:
     p95: float
     p99: float
     max: float
+    p0_1: float = 0.0
+    p1: float = 0.0
+    p5: float = 0.0
+    p10: float = 0.0
+    p25: float = 0.0
+    p75: float = 0.0
+    p99_9: float = 0.0
+    min: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval of 95 %, in the unit of its figure."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a stage that throughputs are computed over; seconds after the stage's start.
+
+    Attributes:
+        rule: what set its ends, in one word (`whole`, `mser`, `tail`, `mser+tail`).
+        steady: False when no part of the stage was seen to be stationary.
+        requests: requests whose latencies count, those scheduled within it.
+    """
+
+    start_s: float
+    end_s: float
+    rule: str = "whole"
+    steady: bool = True
+    requests: int = 0
+
+    @property
+    def length_s(self) -> float:
+        return max(0.0, self.end_s - self.start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHealth:
+    """How well the load generator kept up; the worst of its processes where it had several.
+
+    Attributes:
+        processes: processes that sent.
+        cpu_s: CPU time of all of them while the stage ran.
+        cpu_share: CPU time of the busiest over the stage's duration, in [0, 1].
+        lag_p99_ms, lag_max_ms: how much later than due a timer of the event loop ran.
+        send_lateness_p99_ms: sent minus scheduled.
+        held_ratio: mean requests in flight over those asked for, while the load was to hold them;
+            None for an open loop.
+        connections_opened: connections made while the stage ran, those before its start left out.
+        chunks_per_read: content chunks that came in one read of a socket, on average.
+    """
+
+    processes: int = 1
+    cpu_s: float = 0.0
+    cpu_share: float = 0.0
+    lag_p99_ms: float = 0.0
+    lag_max_ms: float = 0.0
+    send_lateness_p99_ms: float = 0.0
+    held_ratio: float | None = None
+    connections_opened: int = 0
+    chunks_per_read: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Figures of one load stage, over its measured (not warm-up) requests.
 
-    Throughputs are per second of `duration_s`, which runs from the first scheduled send to the
-    last end. `goodput` counts good requests per second.
+    Counts (`requests_*`, `*_tokens`) are of the whole stage, so that they can be held against the
+    engine's own counters. Throughputs and `goodput` are per second of `window`; latencies are of
+    the requests that were scheduled in it.
+
+    Attributes:
+        duration_s: first scheduled send to last end.
+        goodput: good requests per second; `slo_attainment` the good share of those that ended.
+        ttft_scheduled_ms, e2e_scheduled_ms: from the schedule instead of from the send.
+        tokens_per_chunk: output tokens over content chunks; above 1 a gap is not a token's.
+        sent_prompt_tokens: prompt tokens as they were sent; 0 where text was sent.
+        shared_prompt_tokens: of them, those that the workload means to be cached.
+        cached_prompt_tokens: of them, those that `usage` says were; None if it does not say.
+        intervals: confidence interval by figure (`output_throughput`, `ttft_p99_ms`, …).
+        energy_j: energy of its GPUs from the stage's start to its end; None where unknown.
+        stopped_by: stop rule that ended the stage early (`hopeless`, …); empty for none.
     """
 
     requests_completed: int
@@ -92,6 +205,18 @@ class Measurement:
     goodput: float
     slo: tuple[SloVerdict, ...] = ()
     flags: tuple[str, ...] = ()
+    ttft_scheduled_ms: Distribution | None = None
+    e2e_scheduled_ms: Distribution | None = None
+    slo_attainment: float | None = None
+    tokens_per_chunk: float | None = None
+    sent_prompt_tokens: int = 0
+    shared_prompt_tokens: int = 0
+    cached_prompt_tokens: int | None = None
+    window: Window | None = None
+    client: ClientHealth | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    energy_j: float | None = None
+    stopped_by: str = ""
 
     @property
     def slo_met(self) -> bool:
@@ -104,3 +229,8 @@ class Measurement:
         if not self.requested_output_tokens:
             return 0.0
         return self.output_tokens / self.requested_output_tokens
+
+    @property
+    def prompt_token_excess(self) -> int | None:
+        """Prompt tokens that `usage` counts beyond those sent; None where text was sent."""
+        return self.input_tokens - self.sent_prompt_tokens if self.sent_prompt_tokens else None

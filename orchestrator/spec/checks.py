@@ -13,11 +13,12 @@ from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem, UserError
 from runtimes.json_types import Json
 from runtimes.model import ModelFacts, find_model, is_hub_id
-from runtimes.workloads.base import WORKLOADS
+from runtimes.workloads.base import WORKLOADS, WorkloadContext
 from search.objectives.base import OBJECTIVES
 
 Location = tuple[str | int, ...]
 
+_CONTEXT = WorkloadContext(vocab=32_000, seed=0)
 _PROMPT_TOKENS = 2_000_000_000
 """Tokens of the requests of one stage at most, each taken as long as the longest: 16 GiB."""
 
@@ -75,7 +76,7 @@ def _lengths(spec: ExperimentSpec) -> Iterator[Problem]:
     for key, value in settings.items():
         try:
             WORKLOADS.get(spec.workload.kind).from_settings(
-                {**dict.fromkeys(settings, 1), key: value}, vocab=32_000, seed=0
+                {**dict.fromkeys(settings, 1), key: value}, _CONTEXT
             )
         except ValueError as error:
             where, _, words = str(error).partition(": ")
@@ -86,7 +87,7 @@ def _lengths(spec: ExperimentSpec) -> Iterator[Problem]:
 def _context(spec: ExperimentSpec, model: ModelFacts | None) -> Iterator[Problem]:
     if model is None or not model.max_context or any(_lengths(spec)):
         return
-    built = WORKLOADS.get(spec.workload.kind).from_settings(_settings(spec), vocab=32_000, seed=0)
+    built = WORKLOADS.get(spec.workload.kind).from_settings(_settings(spec), _CONTEXT)
     if built.max_context > model.max_context:
         yield Problem(
             "workload.input_tokens", "requests are longer than the model's context",
@@ -100,7 +101,7 @@ def _prompts(spec: ExperimentSpec) -> Iterator[Problem]:
     workload = spec.workload
     if any(_lengths(spec)):
         return
-    built = WORKLOADS.get(workload.kind).from_settings(_settings(spec), vocab=32_000, seed=0)
+    built = WORKLOADS.get(workload.kind).from_settings(_settings(spec), _CONTEXT)
     warmup = workload.warmup_requests
     if warmup is None:
         warmup = workload.load.value if isinstance(workload.load, ConcurrencyLoadSpec) else 0

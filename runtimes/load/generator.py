@@ -16,13 +16,20 @@ from runtimes.json_types import Json
 from runtimes.load.arrivals import ConcurrencyLoad, Load
 from runtimes.load.completion import CompletionStream
 from runtimes.load.http import HttpError, LoadClient
-from runtimes.load.result import LoadAborted, LoadProgress, LoadResult, LoadStalled, LoadStopped
+from runtimes.load.job import LoadJob
+from runtimes.load.result import (
+    LoadAborted,
+    LoadProgress,
+    LoadResult,
+    LoadStalled,
+    LoadStopped,
+    OnProgress,
+)
 from runtimes.measurement import RequestRecord
 from runtimes.workloads.base import Prompt
 
 __all__ = ["LoadAborted", "LoadProgress", "LoadResult", "LoadStalled", "LoadStopped", "run_load"]
 
-COMPLETIONS_PATH = "/v1/completions"
 MIN_FAILURES_IN_ROW = 10
 """So many failures without a success in between end a stage; more when more were in flight at
 once, since one cause can fail all of those."""
@@ -34,31 +41,16 @@ SPIN_S = 0.0015
 
 
 async def run_load(
-    client: LoadClient,
-    prompts: Sequence[Prompt],
-    load: Load,
-    *,
-    model: str,
-    request_fields: Mapping[str, Json],
-    seed: int,
-    request_timeout_s: float,
-    stall_timeout_s: float,
-    on_progress: Callable[[LoadProgress], None] | None = None,
+    client: LoadClient, job: LoadJob, *, on_progress: OnProgress | None = None
 ) -> LoadResult:
-    """Send the first `load.requests` prompts and return when each has ended.
+    """Send the first `load.requests` prompts of `job` and return when each has ended.
 
     Bodies are made and connections opened before the clock starts. Whatever a server does wrong
     is the error of a record. Cancelling ends every request and leaves the client usable.
 
     Args:
         client: of the server under test.
-        prompts: at least as many as `load.requests`; the others are not sent.
-        load: how many requests, and when.
-        model: name under which the server serves the model.
-        request_fields: fields added to every request, sampling parameters for example.
-        seed: of the arrival times.
-        request_timeout_s: a request that takes longer fails with `timeout`.
-        stall_timeout_s: silence of all requests in flight that counts as a hung server.
+        job: what to send, and when.
         on_progress: called at most four times a second, and at the end.
 
     Raises:
@@ -67,19 +59,21 @@ async def run_load(
         LoadAborted: requests failed `MIN_FAILURES_IN_ROW` times in a row, or more when more
             were in flight.
     """
-    if len(prompts) < load.requests:
-        raise ValueError(f"the load has {load.requests} requests, but got {len(prompts)} prompts")
-    prompts = prompts[: load.requests]
+    load = job.load
+    if len(job.prompts) < load.requests:
+        words = f"the load has {load.requests} requests, but got {len(job.prompts)} prompts"
+        raise ValueError(words)
+    prompts = job.prompts[: load.requests]
     requests = [
-        client.post_request(COMPLETIONS_PATH, completion_body(prompt, model, request_fields))
+        client.post_request(job.api.path, completion_body(prompt, job.model, job.request_fields))
         for prompt in prompts
     ]
     connections = load.value if isinstance(load, ConcurrencyLoad) else OPEN_LOOP_CONNECTIONS
     with suppress(HttpError, TimeoutError):  # a server that is gone fails the requests themselves
-        async with asyncio.timeout(request_timeout_s):
+        async with asyncio.timeout(job.request_timeout_s):
             await client.open(min(connections, load.requests))
-    stage = _Stage(client, prompts, requests, load, seed, request_timeout_s)
-    await _watch(stage, stall_timeout_s, on_progress)
+    stage = _Stage(client, prompts, requests, load, job.seed, job.request_timeout_s)
+    await _watch(stage, job.stall_timeout_s, on_progress)
     return stage.result()
 
 
@@ -142,7 +136,7 @@ class _Stage:
         self._prompts = prompts
         self._requests = requests
         self._load = load
-        self._offsets_ns = load.schedule_ns(seed)
+        self._offsets_ns = load.schedule_ns(seed, prompts)
         self._request_timeout_s = request_timeout_s
         self._records: list[RequestRecord] = []
         self._in_flight: dict[int, CompletionStream] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from runtimes.errors import EngineError
 from runtimes.failure import Failure
-from runtimes.measurement import RequestRecord
+from runtimes.measurement import ClientHealth, RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +18,19 @@ class LoadResult:
     Attributes:
         started_ns, ended_ns: the stage on the records' clock.
         start_unix_s: wall clock at `started_ns`, the one anchor between the two clocks.
+        client: how well what sent the load kept up; None where nobody looked.
+        stopped_by: stop rule that ended it before its last request; empty for none.
+        last_arrival_ns: when the load sent for the last time of its own accord; what ended later
+            ran under a load that was falling.
     """
 
     records: tuple[RequestRecord, ...]
     started_ns: int
     ended_ns: int
     start_unix_s: float
+    client: ClientHealth | None = None
+    stopped_by: str = ""
+    last_arrival_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,10 @@ class LoadProgress:
     failed: int
     planned: int
     output_tokens: int
+    in_flight: int = 0
+
+
+OnProgress: TypeAlias = Callable[[LoadProgress], None]
 
 
 class LoadStopped(EngineError):  # noqa: N818 (says what happened to the load)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from runtimes.json_types import Json
 from runtimes.workloads import distinct
-from runtimes.workloads.base import WORKLOADS, Prompt, Workload
+from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
 from runtimes.workloads.lengths import Lengths
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ class SyntheticWorkload(Workload):
     vocab: int
     seed: int
     name: ClassVar[str] = "synthetic"
+    defaults: ClassVar[Mapping[str, Json]] = {"input_tokens": 512, "output_tokens": 128}
 
     @classmethod
     def from_settings(
-        cls, settings: Mapping[str, Json], *, vocab: int, seed: int
+        cls, settings: Mapping[str, Json], context: WorkloadContext
     ) -> SyntheticWorkload:
         """Read `input_tokens` and `output_tokens`, each a number or mean and stddev."""
+        vocab = context.vocab
         if vocab < MIN_VOCAB:
             raise ValueError(f"vocab: must be at least {MIN_VOCAB}, got {vocab}")
         known = ("input_tokens", "output_tokens")
@@ -50,10 +52,9 @@ class SyntheticWorkload(Workload):
                 raise ValueError(f"{setting}: unknown setting; known: {', '.join(known)}")
         lengths = []
         for setting in known:
-            if setting not in settings:
-                raise ValueError(f"{setting}: missing; write a number of tokens")
-            lengths.append(Lengths.parse(setting, settings[setting]))
-        return cls(lengths[0], lengths[1], vocab, seed)
+            value = settings.get(setting, cls.defaults[setting])
+            lengths.append(Lengths.parse(setting, value))
+        return cls(lengths[0], lengths[1], vocab, context.seed)
 
     @property
     def max_context(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
 from runtimes.json_types import Json
-from runtimes.workloads.base import Prompt, Workload
+from runtimes.workloads.base import Prompt, Workload, WorkloadContext
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BrokenWorkload(Workload):
     name: ClassVar[str] = "broken"
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Json], *, vocab: int, seed: int) -> Workload:
+    def from_settings(cls, settings: Mapping[str, Json], context: WorkloadContext) -> Workload:
         return cls()
 
     def prompts(self, stage: str, count: int) -> list[Prompt]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pytest
 
 from runtimes.json_types import Json
-from runtimes.workloads.base import WORKLOADS, Prompt, Workload
+from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
 
 VOCAB = 32_000
 SEED = 11
@@ -34,7 +34,7 @@ print(hashlib.sha256(repr(workload.prompts("0", 20)).encode()).hexdigest())
 
 def make(name: str, *, seed: int = SEED) -> Workload:
     settings = SETTINGS.get(name, DEFAULT_SETTINGS)
-    return WORKLOADS.get(name).from_settings(settings, vocab=VOCAB, seed=seed)
+    return WORKLOADS.get(name).from_settings(settings, WorkloadContext(VOCAB, seed))
 
 
 @pytest.mark.parametrize("name", WORKLOADS.names())
@@ -94,4 +94,4 @@ class TestWorkload:
     def test_wrong_settings_are_refused_by_name(self, name: str) -> None:
         settings = {**SETTINGS.get(name, DEFAULT_SETTINGS), "no_such_setting": 1}
         with pytest.raises(ValueError, match=r"^no_such_setting: "):
-            WORKLOADS.get(name).from_settings(settings, vocab=VOCAB, seed=SEED)
+            WORKLOADS.get(name).from_settings(settings, WorkloadContext(VOCAB, SEED))

@@ -8,6 +8,7 @@ from runtimes.json_types import Json
 from runtimes.load.arrivals import Load
 from runtimes.load.generator import LoadProgress, LoadResult, run_load
 from runtimes.load.http import HttpClient
+from runtimes.load.job import LoadJob
 from runtimes.workloads.base import Prompt
 from tests.runtimes.load_servers import HOST, Handler, Server, serving
 
@@ -17,6 +18,11 @@ FIELDS: Mapping[str, Json] = {"temperature": 0.0, "ignore_eos": True}
 def prompts(count: int, *, tokens: int = 4, output: int = 3) -> list[Prompt]:
     """Prompts that differ in their first token."""
     return [Prompt((100 + index, *range(tokens - 1)), output) for index in range(count)]
+
+
+def job(load: Load, *, timeout_s: float = 20.0, stall_s: float = 20.0) -> LoadJob:
+    """The stage of `load` that tests run."""
+    return LoadJob(prompts(load.requests), load, "m", FIELDS, 7, timeout_s, stall_s)
 
 
 async def load_at(
@@ -32,13 +38,7 @@ async def load_at(
     async with HttpClient(HOST, port, api_key=api_key) as client:
         return await run_load(
             client,
-            prompts(load.requests),
-            load,
-            model="m",
-            request_fields=FIELDS,
-            seed=7,
-            request_timeout_s=timeout_s,
-            stall_timeout_s=stall_s,
+            job(load, timeout_s=timeout_s, stall_s=stall_s),
             on_progress=None if progress is None else progress.append,
         )
 

@@ -13,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
+from runtimes.workloads.base import Prompt
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt((1,), 1)] * count
 
 
 def test_a_closed_loop_has_no_schedule() -> None:
     load = ConcurrencyLoad(8, 100)
-    assert load.schedule_ns(7) is None
+    assert load.schedule_ns(7, prompts(1)) is None
     assert (load.kind, load.value, load.requests) == ("concurrency", 8, 100)
 
 
@@ -26,18 +31,18 @@ def test_a_schedule_is_ascending_whole_and_a_function_of_its_arguments(
     rate: float, requests: int, seed: int
 ) -> None:
     load = PoissonLoad(rate, requests)
-    schedule = load.schedule_ns(seed)
+    schedule = load.schedule_ns(seed, prompts(requests))
     assert len(schedule) == requests
     assert all(type(offset) is int for offset in schedule)
     assert schedule[0] >= 0
     assert list(schedule) == sorted(schedule)
-    assert schedule == PoissonLoad(rate, requests).schedule_ns(seed)
+    assert schedule == PoissonLoad(rate, requests).schedule_ns(seed, prompts(requests))
     assert (load.kind, load.value) == ("poisson", rate)
 
 
 def test_gaps_are_exponential_and_not_clamped() -> None:
     rate, count = 8.0, 200_000
-    offsets = np.array(PoissonLoad(rate, count).schedule_ns(7))
+    offsets = np.array(PoissonLoad(rate, count).schedule_ns(7, prompts(count)))
     gaps_s = np.diff(offsets, prepend=0) / 1e9
     # Three standard errors of an exponential's mean, its standard deviation and its tail shares.
     assert gaps_s.mean() == pytest.approx(1 / rate, rel=3 / math.sqrt(count))
@@ -50,13 +55,17 @@ def test_gaps_are_exponential_and_not_clamped() -> None:
 
 
 def test_neighbouring_gaps_are_independent() -> None:
-    gaps = np.diff(np.array(PoissonLoad(5.0, 100_000).schedule_ns(3)))
+    gaps = np.diff(np.array(PoissonLoad(5.0, 100_000).schedule_ns(3, prompts(100_000))))
     assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 3 / math.sqrt(len(gaps))
 
 
 def test_seeds_differ_and_a_longer_stage_begins_like_a_shorter_one() -> None:
-    assert PoissonLoad(5.0, 10).schedule_ns(1) != PoissonLoad(5.0, 10).schedule_ns(2)
-    assert PoissonLoad(5.0, 20).schedule_ns(1)[:10] == PoissonLoad(5.0, 10).schedule_ns(1)
+    assert PoissonLoad(5.0, 10).schedule_ns(1, prompts(10)) != PoissonLoad(5.0, 10).schedule_ns(
+        2, prompts(10)
+    )
+    assert PoissonLoad(5.0, 20).schedule_ns(1, prompts(20))[:10] == PoissonLoad(
+        5.0, 10
+    ).schedule_ns(1, prompts(10))
 
 
 @pytest.mark.parametrize("load", [ConcurrencyLoad(8, 100), PoissonLoad(2.5, 10)])
@@ -81,10 +90,10 @@ def test_wrong_values_are_refused_by_name() -> None:
 def test_making_loads_and_workloads_imports_no_numpy() -> None:
     code = (
         "import sys, runtimes, runtimes.load.arrivals as arrivals\n"
-        "from runtimes.workloads.base import WORKLOADS\n"
+        "from runtimes.workloads.base import WORKLOADS, WorkloadContext\n"
         "arrivals.PoissonLoad(1.0, 5)\n"
         "settings = {'input_tokens': 5, 'output_tokens': 5}\n"
-        "WORKLOADS.get('synthetic').from_settings(settings, vocab=1000, seed=1)\n"
+        "WORKLOADS.get('synthetic').from_settings(settings, WorkloadContext(1000, 1))\n"
         "sys.exit('numpy' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

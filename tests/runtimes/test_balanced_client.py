@@ -15,7 +15,7 @@ from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient, HttpError
 from runtimes.load.result import LoadAborted, LoadResult
 from tests.runtimes.load_servers import HOST, Handler, Server, good, serving, silent
-from tests.runtimes.load_stages import FIELDS, prompts
+from tests.runtimes.load_stages import job, prompts
 
 
 @asynccontextmanager
@@ -29,16 +29,7 @@ async def over(*handlers: Handler) -> AsyncIterator[tuple[BalancedClient, Sequen
 
 
 async def measured(client: BalancedClient, load: ConcurrencyLoad | PoissonLoad) -> LoadResult:
-    return await run_load(
-        client,
-        prompts(load.requests),
-        load,
-        model="m",
-        request_fields=FIELDS,
-        seed=7,
-        request_timeout_s=20,
-        stall_timeout_s=20,
-    )
+    return await run_load(client, job(load))
 
 
 @pytest.mark.parametrize("load", [ConcurrencyLoad(1, 12), ConcurrencyLoad(6, 12)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -29,7 +30,7 @@ from tests.runtimes.load_servers import (
     token_event,
     usage_event,
 )
-from tests.runtimes.load_stages import FIELDS, load_at, load_handler, prompts
+from tests.runtimes.load_stages import job, load_at, load_handler, prompts
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_an_open_loop_sends_on_schedule_whatever_the_server_does() -> None:
         async with serving(holding) as server:
             result = await load_at(server.port, load)
         offsets = tuple(record.scheduled_ns - result.started_ns for record in result.records)
-        assert offsets == load.schedule_ns(7)
+        assert offsets == load.schedule_ns(7, prompts(load.requests))
         assert all(record.sent_ns >= record.scheduled_ns for record in result.records)
         assert all(record.error is None for record in result.records)
 
@@ -168,18 +169,7 @@ def test_cancelling_ends_every_request_and_leaves_no_task_behind() -> None:
     async def body() -> None:
         async with serving(silent) as server, HttpClient(HOST, server.port) as client:
             before = asyncio.all_tasks()
-            task = asyncio.create_task(
-                run_load(
-                    client,
-                    prompts(8),
-                    ConcurrencyLoad(4, 8),
-                    model="m",
-                    request_fields=FIELDS,
-                    seed=7,
-                    request_timeout_s=20.0,
-                    stall_timeout_s=20.0,
-                )
-            )
+            task = asyncio.create_task(run_load(client, job(ConcurrencyLoad(4, 8))))
             await server.has_seen(4)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -193,15 +183,6 @@ def test_too_few_prompts_are_refused() -> None:
     async def body() -> None:
         async with HttpClient(HOST, 1) as client:
             with pytest.raises(ValueError, match="10 requests, but got 8 prompts"):
-                await run_load(
-                    client,
-                    prompts(8),
-                    ConcurrencyLoad(4, 10),
-                    model="m",
-                    request_fields=FIELDS,
-                    seed=7,
-                    request_timeout_s=1.0,
-                    stall_timeout_s=1.0,
-                )
+                await run_load(client, replace(job(ConcurrencyLoad(4, 10)), prompts=prompts(8)))
 
     asyncio.run(body())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from runtimes.json_types import Json
 from runtimes.workloads import distinct
+from runtimes.workloads.base import WorkloadContext
 from runtimes.workloads.synthetic import SyntheticWorkload
 
 STAGE_NAMES = st.builds(
@@ -24,7 +25,8 @@ def workload(
     input_tokens: Json, output_tokens: Json = 4, *, vocab: int = 1000, seed: int = 7
 ) -> SyntheticWorkload:
     return SyntheticWorkload.from_settings(
-        {"input_tokens": input_tokens, "output_tokens": output_tokens}, vocab=vocab, seed=seed
+        {"input_tokens": input_tokens, "output_tokens": output_tokens},
+        WorkloadContext(vocab=vocab, seed=seed),
     )
 
 
@@ -163,9 +165,7 @@ def test_wrong_lengths_are_refused_by_name(value: Json, message: str) -> None:
 
 
 def test_wrong_settings_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"^output_tokens: missing"):
-        SyntheticWorkload.from_settings({"input_tokens": 4}, vocab=1000, seed=7)
     with pytest.raises(ValueError, match=r"^prompt_tokens: unknown setting"):
-        SyntheticWorkload.from_settings({"prompt_tokens": 4}, vocab=1000, seed=7)
+        SyntheticWorkload.from_settings({"prompt_tokens": 4}, WorkloadContext(1000, 7))
     with pytest.raises(ValueError, match=r"^vocab: must be at least 8, got 4$"):
         workload(4, vocab=4)
