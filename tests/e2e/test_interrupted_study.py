@@ -147,7 +147,10 @@ def test_a_stopped_study_ends_its_engines_and_keeps_its_record(
 
 
 def test_a_second_driver_is_refused_while_the_first_works(tmp_path: Path) -> None:
-    path = studies.write(tmp_path, slow(LOCAL))
+    # Far more trials than end while the others look on, however slow this machine is.
+    search: dict[str, Json] = {"max-num-seqs": list(range(2, 66))}
+    many: dict[str, Json] = {"simulated": {"startup_s": 0.2, "search": search}}
+    path = studies.write(tmp_path, {**slow(LOCAL), "engines": many})
     results = tmp_path / "runs"
     with studies.started("run", path, "--results", results) as process:
         studies.wait_for(

@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 HF_TOKEN = "hf_planted" + "Abcdefghij1234567890"
 API_KEY = "sk-planted" + "-0987654321zyxwvuts"
+SEED = 73019
+"""Of the engines of this job, to tell their command lines from those of other tests."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
         "simulated": {
             "startup_s": 0.2,
             "env": {"HF_TOKEN": {"from_env": "HF_TOKEN"}, "VLLM_API_KEY": API_KEY},
+            "args": {"seed": SEED},
             "search": {"max-num-seqs": [4, 8]},
         }
     }
@@ -109,7 +112,8 @@ def test_the_job_runs_the_study(job: Job) -> None:
     assert [row.state.value for row in rows] == ["completed", "completed"]
     assert "best on a simulated engine" in job.output
     assert json.loads(job.information)[0]["status"] == "SUCCEEDED"
-    assert "runtimes.simulator" in job.command_lines
+    engines = [line for line in job.command_lines.splitlines() if "runtimes.simulator" in line]
+    assert any(f"--seed {SEED}" in line for line in engines)
 
 
 @pytest.mark.parametrize("secret", [HF_TOKEN, API_KEY], ids=["from-env", "literal"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from runtimes.parallel import ParallelLayout
 from runtimes.plan import PYTHON, EngineConfig, Environment
 from runtimes.simulator.arguments import parse_engine, parse_own
 from runtimes.simulator.metrics import LATENESS
+from tests.runtimes.free_ports import free_port
 
 MODEL = "meta-llama/Llama-3.3-70B-Instruct"
 
@@ -132,7 +132,7 @@ def test_the_planned_process_serves_and_describes_itself(tmp_path: Path) -> None
     log = tmp_path / "log"
     listening = False
     with log.open("w") as output:
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [sys.executable, *plan.processes[0].command(host="127.0.0.1", port=port)[1:]],
             env={"PYTHONPATH": str(Path(runtimes.__file__).parents[1])},
@@ -161,14 +161,6 @@ def test_the_planned_process_serves_and_describes_itself(tmp_path: Path) -> None
     assert report.config["kv_cache_dtype"] == "fp8"
     assert report.config["cache_config.cache_dtype"] == "fp8"
     assert int(report.config["cache_config.num_gpu_blocks"]) > 1000
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
 
 
 def _get(port: int, path: str) -> tuple[int, str]:

@@ -24,7 +24,12 @@ class ToyserveEngine(Engine):
         "toy_running": "requests_running",
         "toy_tokens_total": "generation_tokens_total",
     }
-    request_fields: ClassVar[Mapping[str, Json]] = {"temperature": 0.0, "ignore_eos": True}
+    request_fields: ClassVar[Mapping[str, Json]] = {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": 1,
+        "ignore_eos": True,
+    }
 
     def gpus(self, layout: ParallelLayout) -> int:
         return layout.tp
