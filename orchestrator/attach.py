@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from orchestrator.spec.experiment import Experiment
@@ -29,6 +30,11 @@ class RunningServer:
     api_key_env: str | None = None
 
 
+def drawn_seed() -> int:
+    """A seed for a server that lives on: the prompts of an earlier run are in its prefix cache."""
+    return random.Random().randrange(1 << 31)
+
+
 def attached(experiment: Experiment, server: RunningServer) -> Experiment:
     """`experiment`'s workload, limits and objectives on `server` instead of its engines.
 
@@ -50,7 +56,8 @@ def attached_sections(server: RunningServer, *, seed: int) -> dict[str, Json]:
 
     One trial, on devices that are only counted: this machine's own stay free.
     """
-    engine: dict[str, Json] = {"url": server.url, "gpus": server.gpus}
+    # A wrong number is a problem of `cluster.simulated_gpus`, and not once more of the engine.
+    engine: dict[str, Json] = {"url": server.url, "gpus": max(1, server.gpus)}
     if server.api_key_env is not None:
         engine["env"] = {str(ExternalEngine.api_key_env): {"from_env": server.api_key_env}}
     return {

@@ -15,6 +15,7 @@ from orchestrator.device_reports import DeviceReports
 from orchestrator.messages import (
     AttemptDone,
     ClusterEvent,
+    CrossChecked,
     FoundBundle,
     FromTrial,
     GpusAwaited,
@@ -245,6 +246,8 @@ class Driver:
             self._recorder.stage(event)
             for observer in self._observers:
                 observer.stage(event)
+        elif isinstance(event, CrossChecked):
+            self._recorder.cross_checked(event)
         elif isinstance(event, GpusAwaited) and allocation is not None:
             self._devices.awaited(number, attempt, allocation.node, event.gpus)
         elif isinstance(event, AttemptDone):

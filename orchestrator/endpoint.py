@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.engine_log import read_ends
 from runtimes.engines.base import Engine, EngineReport
+from runtimes.load.address import ServerAddress
 from runtimes.load.http import HttpClient, HttpError, HttpResponse
 from runtimes.supervisor import EngineProcess
 from runtimes.telemetry.canonical import CounterTrack
@@ -35,27 +35,27 @@ class Endpoint:
     """The questions one asks a server.
 
     Args:
-        host, port: where it listens.
+        address: where it listens.
         api_key: sent as a bearer token.
-        tls: how its certificate is checked; None speaks plain HTTP.
         running: its process; None when it is somebody else's.
     """
 
     def __init__(
         self,
         engine: Engine,
-        host: str,
-        port: int,
+        address: ServerAddress,
         *,
         api_key: str | None = None,
-        tls: ssl.SSLContext | None = None,
         running: RunningProcess | None = None,
     ) -> None:
         self._engine = engine
         self.running = running
-        self.client = HttpClient(host, port, api_key=api_key, tls=tls)
+        self.address = address
+        self.api_key = api_key
+        tls = address.tls_context()
+        self.client = HttpClient(address.host, address.port, api_key=api_key, tls=tls)
         # Apart from the load's, so that a scrape takes no connection away from it.
-        self._questions = HttpClient(host, port, api_key=api_key, tls=tls)
+        self._questions = HttpClient(address.host, address.port, api_key=api_key, tls=tls)
         self._counters = CounterTrack()
         self._counted: dict[str, tuple[str, float]] = {}
         self.has_metrics = True
@@ -102,6 +102,21 @@ class Endpoint:
         self._counted = {name: one for name, one in found.items() if name.endswith("_total")}
         return self._counters.continued(found)
 
+    async def reset_cache(self) -> bool | None:
+        """Ask for an empty prefix cache: whether it is, or None where no such question is taken."""
+        path = self._engine.cache_reset_path
+        if path is None:
+            return None
+        try:
+            answer = await self._questions.post(path, b"", timeout_s=QUICK_S)
+        except HttpError:
+            return None
+        if answer.status == 400:  # SGLang, while it still works on something
+            return False
+        if answer.status != 200:
+            return None
+        return b'"success":false' not in answer.body.replace(b" ", b"")
+
     async def report(self) -> EngineReport:
         """What the server says of itself; nothing where it does not say."""
         texts = []
@@ -134,4 +149,4 @@ def merged_report(reports: list[EngineReport]) -> EngineReport:
     config = dict(first.config)
     if differing:
         config["servetune.servers_differ"] = json.dumps(differing)
-    return EngineReport(first.version, config)
+    return replace(first, config=config)

@@ -41,7 +41,10 @@ async def until_ready(session: EngineSession, steps: StartSteps) -> None:
                 FailureKind.START_TIMEOUT,
                 f"not ready within {limit_s:g} s; for the last {steps.step_s:.0f} s it was "
                 f"{steps.words}",
-                "look at the log for what it waits for, or raise `timeouts.start`",
+                "ask the server for a completion by hand; raise `timeouts.start` (servetune bench: "
+                "--timeout) if its first one may take that long"
+                if session.attached
+                else "look at the log for what it waits for, or raise `timeouts.start`",
                 None,
                 session.log_tail(),
             )
@@ -185,7 +188,10 @@ def _unauthorised(session: EngineSession, status: int) -> Failure:
     remedy = "give it a key that the server takes"
     if variable is not None:
         section = f"engines.{session.engine.name}.env.{variable}"
-        remedy = f"set `{section}: {{from_env: {variable}}}` to a key that the server takes"
+        remedy = (
+            "name the variable that holds its key with --api-key-env, or in an experiment file "
+            f"with `{section}: {{from_env: NAME}}`"
+        )
     return Failure(
         FailureKind.REQUESTS_FAILED,
         f"{session.order.plan.attach} answered HTTP {status}: it wants an API key",

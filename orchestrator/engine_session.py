@@ -7,24 +7,40 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from orchestrator.endpoint import QUICK_S, Endpoint, RunningProcess, merged_report
 from orchestrator.engine_log import headed, read_ends
 from orchestrator.messages import TrialOrder
+from runtimes.cache_state import PrefixCache
 from runtimes.classify import classify
 from runtimes.compile_cache import Kernels
 from runtimes.engines.base import Engine, EngineReport
+from runtimes.errors import InternalError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.balanced import balanced
 from runtimes.load.http import LoadClient
+from runtimes.load.job import LoadJob
+from runtimes.load.result import LoadResult, OnProgress
+from runtimes.load.workers import LoadWorkers
 from runtimes.telemetry.canonical import merged
 from tracking.records import Sample
 
+BUSY_S = 60.0
+"""How long requests that a stage before has given up may go on until the next one starts."""
 _POLL_S = 0.1
+_BUSY = ("requests_running", "requests_waiting")
 _SETTLE_POLLS = 30
 _TAIL_LINES = 60
 _UNNAMED = frozenset({FailureKind.START_EXIT, FailureKind.CRASHED})
+
+
+class IdleCounters(NamedTuple):
+    """Counters of an engine, and whether nothing ran in it then; True where it does not say."""
+
+    counters: dict[str, float]
+    idle: bool
 
 
 class EngineSession:
@@ -37,7 +53,9 @@ class EngineSession:
         processes: all that were started; empty for a deployment of somebody else's.
         endpoints: the servers that answer HTTP, at least one.
         facts: what is known of it besides what it says of itself, for the record.
+        workers: the processes that send the load; None for a session that sends none.
         kernels: what its start compiles; told when it is ready.
+        programs: folder of the commands of its environment; None where it has none of its own.
 
     Attributes:
         client: of all servers, each request going to the least busy one.
@@ -52,13 +70,17 @@ class EngineSession:
         processes: Sequence[RunningProcess],
         endpoints: Sequence[Endpoint],
         facts: Mapping[str, str],
+        workers: LoadWorkers | None = None,
         kernels: Kernels | None = None,
+        programs: Path | None = None,
     ) -> None:
         self.order = order
         self.engine = engine
         self.processes = tuple(processes)
         self.endpoints = tuple(endpoints)
         self.client: LoadClient = balanced([endpoint.client for endpoint in endpoints])
+        self._workers = workers
+        self.programs = programs
         self.samples: list[Sample] = []
         self.flags: set[str] = set()
         self.began_s = time.monotonic()
@@ -107,6 +129,28 @@ class EngineSession:
         finally:
             watching.cancel()
 
+    async def load(self, job: LoadJob, on_progress: OnProgress | None = None) -> LoadResult:
+        """Run one stage of load, ending it at once when a process ends.
+
+        Raises:
+            LoadStopped: it could not be finished.
+        """
+        if self._workers is None:
+            raise InternalError("this session has no processes to send a load from")
+        async with self.watched():
+            return await self._workers.run(job, on_progress=on_progress)
+
+    def interrupt(self) -> None:
+        """End the load that runs, with what has been measured by then."""
+        if self._workers is not None:
+            self._workers.interrupt()
+
+    @property
+    def prefix_cache(self) -> PrefixCache:
+        """Of all servers together; each has its own."""
+        one = self.report.prefix_cache
+        return replace(one, replicas=one.replicas * len(self.endpoints))
+
     async def until_one_dies(self) -> None:
         """Return when a process has ended; never for servers of somebody else's."""
         while True:
@@ -138,20 +182,29 @@ class EngineSession:
         ]
         return found
 
-    async def idle_counters(self, stage: int) -> dict[str, float]:
-        """Counters of the servers once nothing runs in them and they stand still."""
-        deadline = time.monotonic() + QUICK_S
+    async def idle_counters(self, stage: int, *, busy_s: float = QUICK_S) -> IdleCounters:
+        """Counters of the servers once nothing runs in them and they stand still.
+
+        Args:
+            stage: whose samples these are.
+            busy_s: how long to wait while they say that requests run or wait in them; otherwise
+                counters have `QUICK_S` to stand still.
+        """
+        began_s = quiet_s = time.monotonic()
         before: dict[str, float] = {}
         while True:
             found = await self.sample(stage)
             counters = {
                 name: value for name, (_, value) in found.items() if name.endswith("_total")
             }
-            busy = found.get("requests_running", ("", 0.0))[1]
+            busy = any(found.get(name, ("", 0.0))[1] > 0 for name in _BUSY)
             settled = bool(counters) and not busy and counters == before
             nothing_to_wait_for = not any(endpoint.has_metrics for endpoint in self.endpoints)
-            if settled or nothing_to_wait_for or time.monotonic() > deadline:
-                return counters
+            now_s = time.monotonic()
+            quiet_s = now_s if busy else quiet_s
+            over = now_s - began_s > busy_s if busy else now_s - quiet_s > QUICK_S
+            if settled or nothing_to_wait_for or over or self.died:
+                return IdleCounters(counters, idle=not busy)
             before = counters
             await asyncio.sleep(_POLL_S)
 
@@ -164,13 +217,15 @@ class EngineSession:
         self.report = replace(said, config={**said.config, **self._facts})
 
     async def close(self) -> None:
-        """Close every connection to the servers."""
+        """Close every connection to the servers from this process."""
         for endpoint in self.endpoints:
             await endpoint.close()
 
     async def _give_up_with_first(self) -> None:
         await self.until_one_dies()
         self.client.give_up()
+        if self._workers is not None:
+            self._workers.give_up()
 
 
 def _failure_of(running: RunningProcess, phase: Literal["start", "serve"]) -> Failure:

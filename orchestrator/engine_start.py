@@ -29,6 +29,7 @@ from runtimes.environment.base import Prepared, prepare
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.address import ServerAddress
+from runtimes.load.workers import LoadWorkers
 from runtimes.node_cache import node_cache
 from runtimes.plan import PYTHON, ProcessPlan
 from runtimes.ports import HeldPort, listened_on
@@ -64,11 +65,16 @@ async def started(
     """
     engine = create_engine(order.plan.engine)
     if order.plan.attach is not None:
-        session = _attached(order, engine, order.plan.attach)
-        try:
-            yield session
-        finally:
-            await session.close()
+        endpoint = _attached(order, engine, order.plan.attach)
+        async with _load_workers(order, engine, [endpoint]) as workers:
+            facts = {"servetune.attached": order.plan.attach}
+            session = EngineSession(
+                order, engine, processes=(), endpoints=[endpoint], facts=facts, workers=workers
+            )
+            try:
+                yield session
+            finally:
+                await session.close()
         return
     async with AsyncExitStack() as stack:
         start = await _prepared(stack, order, engine, scratch, steps, hold)
@@ -136,15 +142,19 @@ class _Start:
             processes.append(running)
             if plan.node == 0:
                 key = _api_key(self.engine, self.order)
-                port = ports[PORT_NAME].port
-                endpoints.append(Endpoint(self.engine, _HOST, port, api_key=key, running=running))
+                address = ServerAddress(_HOST, ports[PORT_NAME].port)
+                endpoints.append(Endpoint(self.engine, address, api_key=key, running=running))
+        # They start beside the engine, which takes longer.
+        workers = await stack.enter_async_context(_load_workers(self.order, self.engine, endpoints))
         return EngineSession(
             self.order,
             self.engine,
             processes=processes,
             endpoints=endpoints,
             facts=self._facts(),
+            workers=workers,
             kernels=self.kernels,
+            programs=self._programs(),
         )
 
     async def _spawn(
@@ -203,6 +213,13 @@ class _Start:
             given.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         return given
 
+    def _programs(self) -> Path | None:
+        """Where the engine's own command is, and beside it those that come with the engine."""
+        if self.prepared.bin is not None:
+            return Path(self.prepared.bin)
+        command = Path(self.order.plan.processes[0].argv[0])
+        return command.parent if command.is_absolute() else None
+
     def _facts(self) -> dict[str, str]:
         facts = {"servetune.environment": self.prepared.fingerprint}
         if self.kernels.warmth is not Warmth.OFF:
@@ -224,7 +241,13 @@ class _Start:
         _logger.warning("something still listens on %s after the engine's end", words)
 
 
-def _attached(order: TrialOrder, engine: Engine, url: str) -> EngineSession:
+def _load_workers(order: TrialOrder, engine: Engine, endpoints: Sequence[Endpoint]) -> LoadWorkers:
+    servers = [endpoint.address for endpoint in endpoints]
+    key = _api_key(engine, order)
+    return LoadWorkers(servers, processes=order.load_processes, api_key=key)
+
+
+def _attached(order: TrialOrder, engine: Engine, url: str) -> Endpoint:
     try:
         address = ServerAddress.of(url)
     except ValueError as error:
@@ -235,15 +258,7 @@ def _attached(order: TrialOrder, engine: Engine, url: str) -> EngineSession:
                 "write http://HOST:PORT, or https:// where it speaks TLS",
             )
         ) from None
-    endpoint = Endpoint(
-        engine,
-        address.host,
-        address.port,
-        api_key=_api_key(engine, order),
-        tls=address.tls_context(),
-    )
-    facts = {"servetune.attached": url}
-    return EngineSession(order, engine, processes=(), endpoints=[endpoint], facts=facts)
+    return Endpoint(engine, address, api_key=_api_key(engine, order))
 
 
 async def _stopped(session: EngineSession) -> None:

@@ -11,8 +11,10 @@ from enum import Enum
 from typing import TypeAlias
 
 from orchestrator.placement import Bundle
+from runtimes.cache_state import CacheState
 from runtimes.failure import Failure, FailureKind
-from runtimes.load.arrivals import Load
+from runtimes.load.job import Api
+from runtimes.load.program import Bracket, LoadProgram
 from runtimes.measurement import Measurement
 from runtimes.plan import Allocation, DeploymentPlan
 from runtimes.secrets import secret_values
@@ -58,8 +60,15 @@ class TrialOrder:
     """All a bundle needs to run one attempt; pickled to where it runs.
 
     Attributes:
-        stages: loads to run one after the other on the same engine.
-        warmup_requests: requests before each stage that are not measured.
+        program: the stages of load, run one after the other on the same engine.
+        warmup_requests: requests before each stage that are not measured; None sends as many as
+            it takes until the engine is stationary (`orchestrator.warmup`).
+        api: the route that requests go to.
+        cache: the state of the prefix cache that each stage starts from.
+        load_processes: processes that send the load.
+        template_sha256: of the model's chat template, which engines render chats with; empty
+            where requests are no chats, or no template is known.
+        cross_check: load generator that runs the deciding load once more; empty for none.
         secrets: values that reach the engine's environment and are masked everywhere else.
     """
 
@@ -70,12 +79,17 @@ class TrialOrder:
     allocation: Allocation
     model: str
     workload: Workload
-    stages: tuple[Load, ...]
+    program: LoadProgram
     slo: Slo
     seed: int
-    warmup_requests: int
+    warmup_requests: int | None
     timeouts: Timeouts
     sample_hz: float
+    api: Api = Api.COMPLETIONS
+    cache: CacheState = CacheState.COLD
+    load_processes: int = 1
+    template_sha256: str = ""
+    cross_check: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -128,11 +142,22 @@ class StageDone:
 
 
 @dataclass(frozen=True, slots=True)
+class CrossChecked:
+    """The record of a stage done, with what another load generator measured of its load."""
+
+    record: StageRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """The attempt ran to its end; `stage` is the deciding one."""
+    """The attempt ran to its end; `stage` is the deciding one.
+
+    `slo_rates` bound the highest rate at which the SLO holds, where the stages looked for it.
+    """
 
     stage: int
     measurement: Measurement
+    slo_rates: Bracket = field(default_factory=Bracket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +208,7 @@ class AttemptDone:
 
 
 TrialEvent: TypeAlias = (
-    PhaseEntered | StartStep | GpusAwaited | LiveFigures | StageDone | AttemptDone
+    PhaseEntered | StartStep | GpusAwaited | LiveFigures | StageDone | CrossChecked | AttemptDone
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.mapping import MappedRow, mapped_rows
@@ -15,6 +15,10 @@ from search.trial import Params
 
 _PROPOSALS = 20
 """Seeded proposals listed at most of a space that is not counted."""
+_SPECULATION = "speculative"
+"""Part of the names of all arguments about drafts, which an engine accepts by content."""
+_EXPERTS = ("ep", "moe_ep")
+"""Degrees whose balance hangs on which experts a text needs."""
 _DRAWN = 200
 """Points of such a space that are looked at for reasons when none of it can be launched."""
 
@@ -70,6 +74,8 @@ class Plan:
             engine makes of it; of a space that is not counted, those of the trials.
         sampler: who chooses the order.
         budget: trials that run in all, baselines included; None for as many as there are.
+        load: what each trial sends, in words.
+        notes: what to know of the experiment as a whole before its results are read.
     """
 
     name: str
@@ -84,6 +90,8 @@ class Plan:
     mapped: tuple[MappedRow, ...]
     sampler: str
     budget: int | None
+    load: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def nothing_to_run(self) -> bool:
@@ -144,7 +152,22 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         mapped=mapped_rows(study, expansion.kinds or [trial.params for trial in trials]),
         sampler=experiment.spec.search.sampler,
         budget=study.limits().trials,
+        load=study.load_words(),
+        notes=tuple(_content_notes(study)),
     )
+
+
+def _content_notes(study: Study) -> Iterator[str]:
+    """What is searched although its gain depends on content, which the requests do not have."""
+    if not study.workload.content_free:
+        return
+    searched = [item.name for item in study.space.dimensions if item.domain.count != 1]
+    names = [name for name in searched if name in _EXPERTS or _SPECULATION in name]
+    if names:
+        yield (
+            f"{', '.join(dict.fromkeys(names))}: what is gained depends on what requests say, and "
+            f"{study.workload.name} ones say nothing; such results are flagged content_sensitive"
+        )
 
 
 def _reasons(study: Study, expansion: Expansion, drawn: int) -> tuple[Excluded, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from orchestrator.attach import RunningServer, attached_sections
 from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
+from orchestrator.naming import model_section, run_name
 from orchestrator.spec.experiment import Experiment
 from runtimes.engines._search import SearchHint
 from runtimes.engines.base import create_engine
@@ -31,6 +31,8 @@ _FLAGS: Mapping[str, str] = {
     "workload.output_tokens": "--output-tokens",
     "workload.load.value": "--concurrency",
     "workload.load.requests": "--requests",
+    "workload.load": "--requests, --input-tokens, --output-tokens",
+    "workload": "--input-tokens, --output-tokens",
     "slo.ttft_ms": "--ttft-p99",
     "slo.tpot_ms": "--tpot-p99",
     "search.seed": "--seed",
@@ -76,8 +78,8 @@ def experiment_for(request: Request) -> Experiment:
             slo[metric] = {"p99": limit}
     goal = "goodput_per_gpu" if slo else "output_throughput_per_gpu"
     data: dict[str, Json] = {
-        "name": _name(request.model),
-        "model": _model(request.model),
+        "name": run_name(request.model),
+        "model": model_section(request.model, loaded_by="MODEL"),
         **_place(request),
         "workload": {
             "kind": "synthetic",
@@ -95,11 +97,16 @@ def experiment_for(request: Request) -> Experiment:
     try:
         return Experiment.from_dict(data, source="servetune tune")
     except SpecError as error:
-        raise SpecError(error.source, [_in_flags(problem) for problem in error.problems]) from None
+        problems = [
+            _in_flags(problem, attached=request.server is not None) for problem in error.problems
+        ]
+        raise SpecError(error.source, problems) from None
 
 
-def _in_flags(problem: Problem) -> Problem:
+def _in_flags(problem: Problem, *, attached: bool) -> Problem:
     """A problem of the experiment as one of the command line that made it."""
+    if attached and problem.path == "cluster.simulated_gpus":
+        return replace(problem, path="--gpus")
     for path, flag in _FLAGS.items():
         if problem.path == path or problem.path.startswith(f"{path}."):
             return replace(problem, path=flag)
@@ -222,16 +229,3 @@ def _powers_of_two(limit: int) -> list[Json]:
         degrees.append(degree)
         degree *= 2
     return degrees
-
-
-def _model(model: str) -> dict[str, Json]:
-    if Path(model).is_dir():
-        return {"path": model}
-    if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
-        raise UserError(f"MODEL {model}: there is no such folder; name one, or a Hub id")
-    return {"id": model}
-
-
-def _name(model: str) -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-._").lower()
-    return cleaned[:60] or "model"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
-from orchestrator.messages import AttemptDone, Broken, Facts, Measured, StageDone
+from orchestrator.messages import AttemptDone, Broken, CrossChecked, Facts, Measured, StageDone
 from orchestrator.scheduler import Waiting
 from orchestrator.wiring import Study
 from runtimes.failure import Failure, FailureKind
-from runtimes.plan import Allocation, DeploymentPlan
+from runtimes.plan import Allocation, DeploymentPlan, EngineConfig
+from runtimes.validity import CONTENT_SENSITIVE
 from search.trial import Cancelled, Completed, Failed, Infeasible, Outcome, TrialState
 from tracking.events import Finished
 from tracking.journal import Journal
@@ -42,6 +44,10 @@ class Recorder:
         record = done.record
         self._writer.requests(record.number, record.attempt, record.stage, done.requests)
         self._writer.stage(record)
+
+    def cross_checked(self, done: CrossChecked) -> None:
+        """Store a stage's row once more."""
+        self._writer.stage(done.record)
 
     def outcome_of(self, done: AttemptDone, gpus: int) -> Outcome:
         """What an attempt's end means to the search."""
@@ -132,15 +138,32 @@ class Recorder:
             stop_s=facts.stop_s,
             gpu_seconds=held_s * plan.gpus,
             deciding_stage=measured.stage if measured is not None else None,
+            slo_rate_low=measured.slo_rates.low if measured is not None else None,
+            slo_rate_high=measured.slo_rates.high if measured is not None else None,
             measurement=measured.measurement if measured is not None else None,
             objectives=outcome.objectives if isinstance(outcome, Completed) else {},
             failure=_failure_of(outcome),
             reason=_reason_of(outcome),
-            flags=(*facts.flags, *_labels(plan, outcome)),
+            flags=tuple(dict.fromkeys([*facts.flags, *self._labels(plan, config, outcome)])),
             engine_version=facts.engine_version,
             engine_config=facts.engine_config,
             versions=self.versions,
         )
+
+    def _labels(
+        self, plan: DeploymentPlan, config: EngineConfig, outcome: Outcome
+    ) -> Iterator[str]:
+        """What plan and model say of a measured trial that no measurement shows."""
+        if not isinstance(outcome, Completed):
+            return
+        if plan.lossy:
+            yield ACCURACY_UNVERIFIED
+        # Which experts a token takes depends on what it says, and so does how evenly ranks work.
+        model = self._study.model
+        mixture = model is not None and model.experts > 0
+        spread = max(config.layout.ep, config.layout.moe_ep or 1) > 1
+        if mixture and spread and self._study.workload.content_free:
+            yield CONTENT_SENSITIVE
 
 
 def told_outcome(record: TrialRecord) -> Outcome:
@@ -162,12 +185,6 @@ def told_outcome(record: TrialRecord) -> Outcome:
         unknown = Failure(FailureKind.INTERNAL, "the record does not say why")
         return Failed(record.failure or unknown)
     return Cancelled(record.reason)
-
-
-def _labels(plan: DeploymentPlan, outcome: Outcome) -> tuple[str, ...]:
-    """What the plan says of a measured trial that no measurement shows."""
-    lossy = isinstance(outcome, Completed) and bool(plan.lossy)
-    return (ACCURACY_UNVERIFIED,) if lossy else ()
 
 
 def _failure_of(outcome: Outcome) -> Failure | None:

@@ -1,32 +1,43 @@
-"""One load stage on a ready engine: warm up, idle scrape, measure, drain, idle scrape."""
+"""The load stages of one attempt: warm up, bring the cache into its state, measure, drain."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.engine_session import EngineSession
+from orchestrator.cache_reset import prepared
+from orchestrator.engine_session import BUSY_S, EngineSession
 from orchestrator.messages import Phase, StageDone, TrialOrder, secrets_of
+from orchestrator.remedies import remedy_of
+from orchestrator.stage_live import sampled
+from orchestrator.stage_record import StageRun
+from orchestrator.warmup import WarmUp
+from runtimes.cache_state import CacheState, unprimed
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
-from runtimes.load.arrivals import ConcurrencyLoad, Load
-from runtimes.load.generator import run_load
+from runtimes.load.arrivals import Load
 from runtimes.load.job import LoadJob
-from runtimes.load.result import LoadProgress, LoadResult, LoadStalled, LoadStopped
-from runtimes.measurement import Measurement, RequestRecord
+from runtimes.load.result import LoadResult, LoadStalled, LoadStopped
+from runtimes.measurement import Measurement
+from runtimes.peers.cross_check import cross_check
 from runtimes.secrets import mask
-from runtimes.statistics import summarise
+from runtimes.telemetry.energy import used_j
+from runtimes.validity import KEPT_TEXTS
+from runtimes.workloads.base import Prompt
 from tracking.live import LiveFigures
-from tracking.parquet.write import encode_requests
 from tracking.records import StageRecord
 
 _FAILED_SHARE = 0.1
 """A stage in which more requests fail than this share is a failed trial, not a slow one."""
-_LATE_SHARE = 0.1
-"""A simulated engine that lagged its own clock by more than this share of the stage is flagged."""
+_INTERRUPTED = "interrupted"
+_HOPELESS = "hopeless"
+"""What stopped a stage that was given up for its latency, whatever became of its requests."""
+_LONGEST_STAGGER_S = 30.0
+_PEER_START_S = 180.0
+_PEER_SLOWER = 3.0
+"""Another load generator may take so many times as long as the stage took, and its start."""
 
 
 class StageFailedError(Exception):
@@ -38,223 +49,198 @@ class StageFailedError(Exception):
         super().__init__(failure.message)
 
 
-async def run_stage(
-    session: EngineSession,
-    order: TrialOrder,
-    index: int,
-    *,
-    enter: Callable[[Phase], None],
-    live: Callable[[LiveFigures], None],
-    flags: set[str],
-) -> StageDone:
-    """Run stage `index` of `order`.
+class StageRunner:
+    """Runs the stages of one attempt on its ready engine, one after the other.
 
-    Raises:
-        EngineError: the engine failed while warming up.
-        StageFailedError: it failed while being measured.
+    Args:
+        energy: reads the energy counters of the attempt's devices.
+        enter: told of each phase as it begins.
+        live: told figures of the running stage.
     """
-    load = order.stages[index]
-    enter(Phase.WARMING)
-    await _warm_up(session, order, index, load)
-    before = await session.idle_counters(index)
-    enter(Phase.MEASURING)
-    try:
-        result = await _measured_load(session, order, index, load, live)
-    except LoadStopped as cut:
-        failure = await _cut_short(session, cut)
-        raise StageFailedError(
-            failure, _stage_done(order, index, load, cut.result, {}, {})
-        ) from None
-    after = await session.idle_counters(index)
-    # Off the loop: other trials of this bundle are being measured on it.
-    done = await asyncio.to_thread(_stage_done, order, index, load, result, before, after)
-    measurement = done.record.measurement
-    flags.update(measurement.flags)
-    flags.update(_lateness_flag(measurement, before, after))
-    flags.update(_stand_in_flag(order, after))
-    too_many = _too_many_failed(measurement, result)
-    if too_many is not None:
-        await session.settle()
-    if session.died:
-        raise StageFailedError(session.failure("serve"), done)
-    if too_many is not None:
-        raise StageFailedError(replace(too_many, log_tail=session.log_tail()), done)
-    return done
 
-
-async def _warm_up(session: EngineSession, order: TrialOrder, index: int, load: Load) -> None:
-    if not order.warmup_requests:
-        return
-    in_flight = load.value if isinstance(load, ConcurrencyLoad) else order.warmup_requests
-    warmup = ConcurrencyLoad(min(in_flight, order.warmup_requests), order.warmup_requests)
-    try:
-        await _send(session, order, f"warmup-{index}", warmup, None)
-    except LoadStopped as cut:
-        raise EngineError(await _cut_short(session, cut)) from None
-
-
-async def _measured_load(
-    session: EngineSession,
-    order: TrialOrder,
-    index: int,
-    load: Load,
-    live: Callable[[LiveFigures], None],
-) -> LoadResult:
-    figures = _LiveReporter(order, live)
-    sampling = asyncio.ensure_future(_keep_sampling(session, order, index, figures))
-    try:
-        return await _send(session, order, str(index), load, figures.progress)
-    finally:
-        sampling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sampling
-
-
-async def _send(
-    session: EngineSession,
-    order: TrialOrder,
-    stage: str,
-    load: Load,
-    on_progress: Callable[[LoadProgress], None] | None,
-) -> LoadResult:
-    prompts = await asyncio.to_thread(order.workload.prompts, stage, load.requests)
-    async with session.watched():
-        return await run_load(
-            session.client,
-            LoadJob(
-                prompts,
-                load,
-                order.model,
-                session.engine.request_fields,
-                order.seed,
-                order.timeouts.request_s,
-                order.timeouts.stall_s,
-            ),
-            on_progress=on_progress,
+    def __init__(
+        self,
+        session: EngineSession,
+        order: TrialOrder,
+        *,
+        energy: Callable[[], Awaitable[Mapping[str, int] | None]],
+        enter: Callable[[Phase], None],
+        live: Callable[[LiveFigures], None],
+    ) -> None:
+        self._session = session
+        self._order = order
+        self._energy = energy
+        self._enter = enter
+        self._live = live
+        self._measuring = False
+        self._warm_up = WarmUp(
+            self._send, order.workload, requests=order.warmup_requests, seed=order.seed
         )
 
+    async def run(self, index: int, load: Load) -> StageDone:
+        """Run `load` as stage `index`, from 0.
 
-async def _cut_short(session: EngineSession, cut: LoadStopped) -> Failure:
-    """Why a load ended early: the process died, or it lives and does not answer."""
-    if not isinstance(cut, LoadStalled):
-        await session.settle()
-    if session.died:
-        return session.failure("serve")
-    return replace(cut.failure, log_tail=session.log_tail())
+        Raises:
+            EngineError: the engine failed before it was measured.
+            StageFailedError: it failed while being measured.
+        """
+        session = self._session
+        self._enter(Phase.WARMING)
+        run, prompts = await self._begun(index, load)
+        energy_before = await self._energy()
+        self._enter(Phase.MEASURING)
+        try:
+            result = await self._measured(index, load, prompts)
+        except LoadStopped as cut:
+            failure = await self._cut_short(cut)
+            done = await _done(replace(run, result=cut.result))
+            raise StageFailedError(failure, done) from None
+        energy_j = used_j(energy_before, await self._energy())
+        after, _ = await session.idle_counters(index)
+        self._warm_up.measured(result.records)
+        run = replace(run, result=result, after=after, energy_j=energy_j)
+        return await self._judged(await _done(run), run)
+
+    def interrupt(self) -> bool:
+        """End the measured load that runs, keeping what was measured; False when none does."""
+        if self._measuring:
+            self._session.interrupt()
+        return self._measuring
+
+    async def cross_checked(self, load: Load, done: StageRecord) -> StageRecord:
+        """`done`, with what the order's other load generator measures of the same load.
+
+        It runs when the stages are over; whatever becomes of it, `done` stands.
+        """
+        order, measured = self._order, done.measurement
+        if len(self._session.endpoints) > 1:
+            note = f"{order.cross_check}: not run, since it knows no load over several servers"
+            return replace(done, cross_check_note=note)
+        prompts, _ = await asyncio.to_thread(self._prompts, done.stage, load)
+        sent = measured.requests_completed + measured.requests_failed
+        (endpoint,) = self._session.endpoints
+        found = await cross_check(
+            order.cross_check,
+            self._job(prompts[:sent], load),
+            endpoint.address,
+            programs=self._session.programs,
+            api_key=endpoint.api_key,
+            limit_s=_PEER_START_S + _PEER_SLOWER * measured.duration_s,
+        )
+        note = mask(found.note, secrets_of(order))
+        return replace(done, cross_check=found.figures, cross_check_note=note)
+
+    async def _begun(self, index: int, load: Load) -> tuple[StageRun, Sequence[Prompt]]:
+        """Everything before the measured load; what is known by then, and what it will send."""
+        session, order = self._session, self._order
+        prompts, primers = await asyncio.to_thread(self._prompts, index, load)
+        try:
+            # What is measured first may be lighter than what comes right after it.
+            warmed = await self._warm_up.before(load if index else order.program.warm_up, prompts)
+            cache = await prepared(session, order, primers)
+        except LoadStopped as cut:
+            raise EngineError(await self._cut_short(cut)) from None
+        before, idle = await session.idle_counters(index, busy_s=BUSY_S)
+        run = StageRun(
+            order,
+            index,
+            load,
+            LoadResult((), 0, 0, 0.0),
+            warmed=warmed,
+            cache=cache,
+            primer_tokens=sum(len(primer.token_ids) for primer in primers),
+            before=before,
+            idle=idle,
+            prefix_cache=session.prefix_cache,
+        )
+        return run, prompts
+
+    def _prompts(self, index: int, load: Load) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+        workload, stage = self._order.workload, str(index)
+        prompts, primers = workload.prompts(stage, load.requests), workload.primers(stage)
+        if primers and self._order.cache is CacheState.COLD:
+            prompts = unprimed(prompts, primers)
+        return prompts, primers
+
+    async def _measured(self, index: int, load: Load, prompts: Sequence[Prompt]) -> LoadResult:
+        kept = KEPT_TEXTS if self._order.workload.content_free else 0
+        stagger_s = min(self._warm_up.service_s, _LONGEST_STAGGER_S)
+        job = replace(
+            self._job(prompts, load),
+            seed=_arrival_seed(self._order.seed, index),
+            stagger_s=stagger_s,
+            keep_text=kept,
+        )
+        self._measuring = True
+        try:
+            async with sampled(self._session, self._order, index, self._live) as on_progress:
+                return await self._session.load(job, on_progress)
+        finally:
+            self._measuring = False
+
+    async def _send(self, prompts: Sequence[Prompt], load: Load) -> LoadResult:
+        return await self._session.load(self._job(prompts, load))
+
+    def _job(self, prompts: Sequence[Prompt], load: Load) -> LoadJob:
+        order = self._order
+        return LoadJob(
+            prompts,
+            load,
+            order.model,
+            self._session.engine.request_fields,
+            order.seed,
+            order.timeouts.request_s,
+            order.timeouts.stall_s,
+            order.api,
+            order.slo,
+        )
+
+    async def _judged(self, done: StageDone, run: StageRun) -> StageDone:
+        """`done`, unless it shows that the engine failed."""
+        session = self._session
+        too_few = _too_few_completed(done.record.measurement, run.result, run.load)
+        if too_few is not None:
+            await session.settle()
+        if session.died:
+            raise StageFailedError(session.failure("serve"), done)
+        if too_few is not None:
+            remedy = remedy_of(too_few, attached=session.attached)
+            failure = replace(too_few, remedy=remedy, log_tail=session.log_tail())
+            raise StageFailedError(failure, done)
+        return done
+
+    async def _cut_short(self, cut: LoadStopped) -> Failure:
+        """Why a load ended early: the process died, or it lives and does not answer."""
+        session = self._session
+        if not isinstance(cut, LoadStalled):
+            await session.settle()
+        if session.died:
+            return session.failure("serve")
+        remedy = remedy_of(cut.failure, attached=session.attached)
+        return replace(cut.failure, remedy=remedy, log_tail=session.log_tail())
 
 
-def _too_many_failed(measurement: Measurement, result: LoadResult) -> Failure | None:
+def _arrival_seed(seed: int, index: int) -> int:
+    """Of the arrivals of stage `index`: a rate that is tried again meets other gaps."""
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+async def _done(run: StageRun) -> StageDone:
+    # Off the loop: other trials of this bundle are being measured on it.
+    return await asyncio.to_thread(run.done)
+
+
+def _too_few_completed(measurement: Measurement, result: LoadResult, load: Load) -> Failure | None:
     failed, total = measurement.requests_failed, len(result.records)
+    if measurement.stopped_by == _HOPELESS:
+        return None
+    if not total and measurement.stopped_by != _INTERRUPTED:
+        lasted = "" if load.stop.duration_s is None else f" in the {load.stop.duration_s:g} s"
+        words = f"no request completed{lasted} of the stage; none was due by then"
+        return Failure(FailureKind.REQUESTS_FAILED, words, "raise the load's rate or its duration")
     if failed <= _FAILED_SHARE * total:
         return None
     reasons = sorted({record.error for record in result.records if record.error})
     words = f"{failed} of {total} requests failed: {'; '.join(reasons[:3])}"
     return Failure(FailureKind.REQUESTS_FAILED, words, "read the engine's log for the cause")
-
-
-def _lateness_flag(
-    measurement: Measurement, before: Mapping[str, float], after: Mapping[str, float]
-) -> set[str]:
-    """A simulated engine says how much later than its model it was: the machine's fault."""
-    late_s = after.get("lateness_seconds_total", 0.0) - before.get("lateness_seconds_total", 0.0)
-    return {"simulator_late"} if late_s > _LATE_SHARE * measurement.duration_s else set()
-
-
-def _stand_in_flag(order: TrialOrder, counters: Mapping[str, float]) -> set[str]:
-    """A server that somebody else started may be a simulation too; it alone says how late it is."""
-    simulated = "lateness_seconds_total" in counters
-    return {"attached_simulator"} if simulated and not order.plan.simulated else set()
-
-
-def _stage_done(
-    order: TrialOrder,
-    index: int,
-    load: Load,
-    result: LoadResult,
-    before: Mapping[str, float],
-    after: Mapping[str, float],
-) -> StageDone:
-    record = StageRecord(
-        run=order.run,
-        number=order.number,
-        attempt=order.attempt,
-        stage=index,
-        load=load.kind,
-        load_value=float(load.value),
-        started_unix_s=result.start_unix_s,
-        ended_unix_s=result.start_unix_s + (result.ended_ns - result.started_ns) / 1e9,
-        measurement=summarise(result, order.slo),
-        counters_before=before,
-        counters_after=after,
-    )
-    requests = encode_requests(
-        run=order.run,
-        number=order.number,
-        attempt=order.attempt,
-        stage=index,
-        records=[_masked(record, order) for record in result.records],
-    )
-    latencies = tuple(
-        (record.ttft_ms, record.tpot_ms, record.e2e_ms, record.error is None)
-        for record in result.records
-    )
-    return StageDone(record, requests, latencies)
-
-
-def _masked(record: RequestRecord, order: TrialOrder) -> RequestRecord:
-    """A server may echo what it was told; no secret of it reaches the record."""
-    if record.error is None:
-        return record
-    return replace(record, error=mask(record.error, secrets_of(order)))
-
-
-async def _keep_sampling(
-    session: EngineSession, order: TrialOrder, index: int, figures: _LiveReporter
-) -> None:
-    """Scrape at `sample_hz` on absolute deadlines, until cancelled."""
-    began = time.monotonic()
-    count = 0
-    while True:
-        figures.sampled(await session.sample(index))
-        count = max(count + 1, int((time.monotonic() - began) * order.sample_hz))
-        await asyncio.sleep(max(0.0, began + count / order.sample_hz - time.monotonic()))
-
-
-class _LiveReporter:
-    """Joins the load's progress and the engine's gauges into at most one figure a second."""
-
-    def __init__(self, order: TrialOrder, emit: Callable[[LiveFigures], None]) -> None:
-        self._order = order
-        self._emit = emit
-        self._last_s = time.monotonic()
-        self._last_tokens = 0
-        self._gauges: Mapping[str, tuple[str, float]] = {}
-
-    def sampled(self, gauges: Mapping[str, tuple[str, float]]) -> None:
-        self._gauges = gauges or self._gauges
-
-    def progress(self, progress: LoadProgress) -> None:
-        now = time.monotonic()
-        elapsed_s = now - self._last_s
-        if elapsed_s < 1.0:
-            return
-        tokens_per_s = (progress.output_tokens - self._last_tokens) / elapsed_s
-        self._last_s, self._last_tokens = now, progress.output_tokens
-        self._emit(
-            LiveFigures(
-                number=self._order.number,
-                attempt=self._order.attempt,
-                gpus=self._order.plan.gpus,
-                completed=progress.completed,
-                failed=progress.failed,
-                planned=progress.planned,
-                output_tokens_per_s=tokens_per_s,
-                requests_running=self._gauge("requests_running"),
-                requests_waiting=self._gauge("requests_waiting"),
-                kv_cache_usage_ratio=self._gauge("kv_cache_usage_ratio"),
-            )
-        )
-
-    def _gauge(self, name: str) -> float | None:
-        found = self._gauges.get(name)
-        return None if found is None else found[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from orchestrator.naming import run_name
 from orchestrator.spec.experiment import Experiment
 from orchestrator.starter_layouts import StarterLayouts, suggest
 from runtimes.engines._search import SearchHint
@@ -47,7 +47,7 @@ class StarterRequest:
 
 def default_path(model: str) -> str:
     """The file's name where none is given."""
-    return f"{_name(model)}.yaml"
+    return f"{run_name(model)}.yaml"
 
 
 def starter_file(request: StarterRequest, *, path: str) -> str:
@@ -114,7 +114,7 @@ def _head(request: StarterRequest, accelerator: Accelerator | None, path: str) -
         "value with `when` is searched only where that holds."
     )
     yield ""
-    yield f"name: {_name(request.model)}"
+    yield f"name: {run_name(request.model)}"
     if Path(request.model).exists():
         folder = str(Path(request.model).resolve())
         yield f"model: {{path: {_flow(folder)}}}  # the same on every node"
@@ -216,6 +216,7 @@ def _load() -> Iterator[str]:
     yield "  input_tokens: 1024  # or {mean: 1024, stddev: 256}"
     yield "  output_tokens: 256"
     yield "  load: {kind: concurrency, value: 32}  # or {kind: poisson, rate: 8}, per second"
+    yield "  # load: {kind: max_under_slo}  # or the highest rate at which the limits below hold"
     yield ""
     yield "# What makes a request good, in milliseconds."
     yield "slo:"
@@ -261,8 +262,3 @@ def _flow(value: Json) -> str:
     """`value` as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     return text.removesuffix("...\n").strip()
-
-
-def _name(model: str) -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("-._").lower()
-    return cleaned[:60] or "model"

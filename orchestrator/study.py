@@ -24,6 +24,7 @@ from orchestrator.revision import pinned
 from orchestrator.scheduler import Scheduler
 from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
+from orchestrator.spec.yaml_file import read_mapping
 from orchestrator.standing import Standing, fold
 from orchestrator.wiring import Study, wire
 from runtimes.engines.base import ENGINES
@@ -114,12 +115,17 @@ def resume(folder: str | Path, *, observers: Sequence[Observer] = ()) -> RunResu
     """Go on with the run in `folder`: nothing finished is lost or run again.
 
     Raises:
-        RunFolderError: it is no run folder, or another driver works on it.
+        RunFolderError: it is no run folder, it was imported, or another driver works on it.
         UserError: as for `run`.
     """
     layout = RunLayout(Path(folder))
     if not layout.experiment.is_file():
         raise RunFolderError(f"{layout.root}: is no run folder (experiment.yaml is absent)")
+    if "imported" in read_mapping(layout.experiment):
+        raise RunFolderError(
+            f"{layout.root}: was imported from another tool; nothing of it can be run again. "
+            f"`servetune report {layout.root}` shows it"
+        )
     study = wire(Experiment.load(layout.experiment))
     _check_secrets(study)
     return _StudyRun(study, layout, observers).execute(resumed=True)
@@ -285,11 +291,12 @@ def _check_secrets(study: Study) -> None:
 
 
 def _make_folder(layout: RunLayout, experiment: Experiment) -> None:
+    text = dump_yaml(experiment.resolved())
     try:
         layout.create()
+        layout.experiment.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"results: {layout.root.parent} cannot be written: {error.strerror}; "
             "name another folder with --results or `results`"
         ) from None
-    layout.experiment.write_text(dump_yaml(experiment.resolved()), encoding="utf-8")

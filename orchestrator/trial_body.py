@@ -18,27 +18,32 @@ from orchestrator.engine_start import started
 from orchestrator.messages import (
     AttemptDone,
     Broken,
+    CrossChecked,
     Facts,
     Measured,
     Phase,
     PhaseEntered,
-    StageDone,
     StartStep,
     Stopped,
     TrialEvent,
     TrialOrder,
     secrets_of,
 )
-from orchestrator.stage import StageFailedError, run_stage
+from orchestrator.stage import StageFailedError, StageRunner
 from orchestrator.start_steps import StartSteps
 from orchestrator.trial_devices import TrialDevices
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
+from runtimes.load.program import Bracket, StageOutcome
 from runtimes.secrets import mask
 from tracking.parquet.write import encode_samples
-from tracking.records import Sample
+from tracking.records import Sample, StageRecord
 
 Emit: TypeAlias = Callable[[TrialEvent], None]
+
+
+_KEEP_S = 10.0
+"""How long an interrupted stage may take until its record is made."""
 
 
 class TrialBody:
@@ -57,14 +62,21 @@ class TrialBody:
         self._limit: asyncio.Timeout | None = None
         self._held_s: float | None = None
         self._flags: set[str] = set()
+        self._slo_rates = Bracket()
         self._work: asyncio.Task[Measured | Broken] | None = None
         self._cancelled = False
+        self._runner: StageRunner | None = None
         self._log = ""
 
     def cancel(self) -> None:
         """Stop the attempt, begun or not; `run` still ends in good order."""
-        self._cancelled = True
-        if self._work is not None:
+        again, self._cancelled = self._cancelled, True
+        if self._work is None:
+            return
+        if not again and self._runner is not None and self._runner.interrupt():
+            # What was measured of the stage is kept, if that does not take long.
+            asyncio.get_running_loop().call_later(_KEEP_S, self._work.cancel)
+        else:
             self._work.cancel()
 
     async def run(self) -> None:
@@ -128,18 +140,19 @@ class TrialBody:
             self._enter(Phase.STARTING, announce=True)
             try:
                 await until_ready(session, self._steps)
-                done = [await self._stage(session, index) for index in range(len(order.stages))]
+                deciding = await self._stages(session)
             except StageFailedError as failed:
                 # Requests measured before a failure are part of the record.
                 self._emit(failed.stage_done)
+                self._flags.update(failed.stage_done.record.measurement.flags)
                 raise EngineError(failed.failure) from None
             finally:
                 self._samples = session.samples
                 self._enter(Phase.STOPPING)
                 self._stop_clock()
         # From here on no process of the engine lives.
-        last = done[-1].record
-        return Measured(last.stage, last.measurement)
+        self._flags.update(deciding.measurement.flags)
+        return Measured(deciding.stage, deciding.measurement, self._slo_rates)
 
     def _hold(self, waiting: bool) -> None:
         """Stop the trial's clock while it waits for another trial, and let it go on."""
@@ -161,12 +174,32 @@ class TrialBody:
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(None)
 
-    async def _stage(self, session: EngineSession, index: int) -> StageDone:
-        done = await run_stage(
-            session, self._order, index, enter=self._enter, live=self._emit, flags=self._flags
+    async def _stages(self, session: EngineSession) -> StageRecord:
+        """Run the stages that the program asks for; the one whose measurement is the trial's."""
+        program = self._order.program
+        runner = self._runner = StageRunner(
+            session,
+            self._order,
+            energy=self._devices.energy,
+            enter=self._enter,
+            live=self._emit,
         )
-        self._emit(done)
-        return done
+        done: list[StageOutcome] = []
+        records: list[StageRecord] = []
+        while (load := program.next_stage(done)) is not None:
+            stage = await runner.run(len(done), load)
+            self._emit(stage)
+            if self._cancelled:
+                raise asyncio.CancelledError
+            done.append(StageOutcome(load, stage.record.measurement))
+            records.append(stage.record)
+        deciding = program.deciding(done)
+        self._slo_rates = program.bracket(done)
+        if self._order.cross_check:
+            self._stop_clock()  # it has a limit of its own, and what was measured stands
+            checked = await runner.cross_checked(done[deciding].load, records[deciding])
+            self._emit(CrossChecked(checked))
+        return records[deciding]
 
     def _enter(self, phase: Phase | None, *, announce: bool = False) -> None:
         """Count the time of the phase before and tell the driver of the new one."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 
 from orchestrator.messages import GpusAwaited, TrialOrder
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
+from runtimes.telemetry.energy import read_energy
 from runtimes.telemetry.release import DeviceCheck, DirtyGpu
 
 _REMEDY = (
@@ -24,6 +26,7 @@ class TrialDevices:
     def __init__(self, order: TrialOrder, emit: Callable[[GpusAwaited], None]) -> None:
         allocation = order.allocation
         self._check: DeviceCheck | None = None
+        self._measured = allocation.gpu_ids if allocation.visible else ()
         if allocation.visible:
             deadline_s = order.timeouts.release_s
             self._check = DeviceCheck(allocation.gpu_ids, deadline_s=deadline_s)
@@ -47,6 +50,12 @@ class TrialDevices:
         """Wait until the memory is given back; after the last process has gone."""
         if self._check is not None and not self.dirty:
             self.dirty = await self._check.until_released()
+
+    async def energy(self) -> Mapping[str, int] | None:
+        """Energy counters of the devices, see `runtimes.telemetry.energy.read_energy`."""
+        if not self._measured:
+            return None
+        return await asyncio.to_thread(read_energy, self._measured)
 
     @property
     def flags(self) -> set[str]:

@@ -12,7 +12,8 @@ from orchestrator.placement import Bundle, capacity_reason
 from orchestrator.scheduler import Limits, Waiting
 from orchestrator.spec.environments import environment_of
 from orchestrator.spec.experiment import Experiment
-from orchestrator.spec.models import ConcurrencyLoadSpec, EngineSpec, SecretSpec
+from orchestrator.spec.load_stages import Supply
+from orchestrator.spec.models import EngineSpec, SecretSpec
 from orchestrator.spec.searched import (
     combinations,
     engine_dimensions,
@@ -21,18 +22,23 @@ from orchestrator.spec.searched import (
     only_combinations,
     shared_dimensions,
 )
+from orchestrator.spec.workloads import workload_context
+from runtimes.cache_state import CacheState
 from runtimes.engines.base import ENGINES
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator, find_accelerator
 from runtimes.json_types import Json
-from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
+from runtimes.load.job import Api
+from runtimes.load.program import LoadProgram
+from runtimes.load.workers import processes_for
 from runtimes.measurement import Measurement
 from runtimes.model import ModelFacts, find_model
 from runtimes.plan import Allocation, DeploymentPlan
 from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS, layout_of, precision_of
 from runtimes.secrets import is_secret_name
 from runtimes.slo import Slo
-from runtimes.workloads.base import WORKLOADS, Workload, WorkloadContext
+from runtimes.tokenizer import template_sha256
+from runtimes.workloads.base import Workload
 from search.admission import Admission
 from search.constraints import Constraint
 from search.goals import Goal
@@ -42,8 +48,10 @@ from search.samplers.base import Sampler, create_sampler
 from search.space import SearchSpace
 from search.values import PointValues
 
-_SAFE_VOCAB = 32_000
-"""Token ids stay below this where the model's vocabulary is unknown; few models have fewer."""
+_SENDERS = 8
+"""Processes that send a load at most, unless the file says more: CPUs are the engine's first."""
+_SAMPLED = 32
+"""Requests whose mean output, of a session, stands for the workload's."""
 _NODE_GPUS = 8
 """GPUs of a node that presets are laid out for, where nothing says otherwise."""
 
@@ -64,7 +72,9 @@ class Study:
     goals: tuple[Goal, ...]
     slo: Slo
     workload: Workload
-    load: Load
+    program: LoadProgram
+    cache: CacheState
+    template_sha256: str = ""
     bundles: Iterable[Bundle] | None = None
     admission: Admission = field(init=False)
 
@@ -82,6 +92,15 @@ class Study:
     def source(self) -> str:
         """What engines are told to load, which is also the model name in requests."""
         return self.experiment.spec.model.source
+
+    def load_words(self) -> tuple[str, ...]:
+        """What each trial sends, and how, for a reader."""
+        section = self.experiment.spec.workload
+        route, cache = Api(section.api).path, self.cache.value
+        return (
+            *section.load.lines(self.slo, Supply.of(self.workload)),
+            f"{self.workload.name} requests to {route}, each stage from a {cache} prefix cache",
+        )
 
     def sampler(self) -> Sampler:
         """A fresh sampler of the kind the experiment names."""
@@ -138,7 +157,7 @@ class Study:
         """Everything a bundle needs to run an attempt of `trial`."""
         spec = self.experiment.spec
         timeouts = spec.timeouts
-        warmup = spec.workload.warmup_requests
+        load = spec.workload.load
         return TrialOrder(
             run=run,
             number=trial.number,
@@ -147,10 +166,15 @@ class Study:
             allocation=allocation,
             model=self.source,
             workload=self.workload,
-            stages=(self.load,),
+            program=self.program,
             slo=self.slo,
             seed=spec.search.seed,
-            warmup_requests=_default_warmup(self.load) if warmup is None else warmup,
+            warmup_requests=spec.workload.warmup_requests,
+            api=Api(spec.workload.api),
+            cache=self.cache,
+            template_sha256=self.template_sha256,
+            load_processes=self.load_processes(),
+            cross_check="" if load.engine == "own" else load.engine,
             timeouts=Timeouts(
                 start_s=timeouts.start,
                 stall_s=timeouts.stall,
@@ -174,6 +198,17 @@ class Study:
         }
         return {name: value for name, value in values.items() if value is not None}
 
+    def load_processes(self) -> int:
+        """Processes that send the load; without a number in the file, what its heaviest needs."""
+        load = self.experiment.spec.workload.load
+        if load.processes != "auto":
+            return load.processes
+        prompts = self.workload.prompts("0", _SAMPLED)
+        sessions = sum(prompt.turn == 0 for prompt in prompts)
+        output_tokens = sum(prompt.output_tokens for prompt in prompts) / max(1, sessions)
+        heaviest = load.heaviest(self.slo, Supply.of(self.workload))
+        return processes_for(heaviest, _SENDERS, output_tokens=output_tokens)
+
     def _capacity(self, plan: DeploymentPlan) -> str | None:
         if self.bundles is None:
             return None
@@ -189,7 +224,7 @@ def wire(experiment: Experiment) -> Study:
     spec = experiment.spec
     model = find_model(spec.model.source, spec.model.revision)
     accelerator = _accelerator(spec.cluster.accelerator)
-    workload = spec.workload
+    workload = spec.workload.build(workload_context(spec, model))
     templates = {name: _template(experiment, name) for name in spec.engines}
     study = Study(
         experiment=experiment,
@@ -199,13 +234,10 @@ def wire(experiment: Experiment) -> Study:
         templates=templates,
         goals=tuple(Goal(objective.name, objective.direction) for objective in spec.objectives),
         slo=spec.limits(),
-        workload=WORKLOADS.get(workload.kind).from_settings(
-            {"input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens},
-            WorkloadContext(
-                vocab=model.vocab if model is not None else _SAFE_VOCAB, seed=spec.search.seed
-            ),
-        ),
-        load=_load(experiment),
+        workload=workload,
+        program=spec.workload.load.program(spec.limits(), Supply.of(workload)),
+        cache=_cache_state(spec.workload.cache, workload),
+        template_sha256=_chat_template(experiment) if spec.workload.api == "chat" else "",
     )
     study.bundles = _declared_bundles(experiment)
     return study
@@ -237,6 +269,12 @@ def _space(experiment: Experiment, templates: Mapping[str, EngineTemplate]) -> S
         product=not only_combinations(spec),
         known=PointValues(templates),
     )
+
+
+def _chat_template(experiment: Experiment) -> str:
+    """Hash of the template that every engine is to render chats with; empty where it is unknown."""
+    model = experiment.spec.model
+    return template_sha256(model.source, model.revision) or ""
 
 
 def _template(experiment: Experiment, name: str) -> EngineTemplate:
@@ -300,16 +338,11 @@ def _options(experiment: Experiment, name: str, engine: EngineSpec) -> dict[str,
     return options
 
 
-def _load(experiment: Experiment) -> Load:
-    load = experiment.spec.workload.load
-    if isinstance(load, ConcurrencyLoadSpec):
-        return ConcurrencyLoad(load.value, load.request_count)
-    return PoissonLoad(load.rate, load.request_count)
-
-
-def _default_warmup(load: Load) -> int:
-    """One full wave of a closed loop; of an open one, a handful."""
-    return load.value if isinstance(load, ConcurrencyLoad) else min(16, load.requests)
+def _cache_state(written: str, workload: Workload) -> CacheState:
+    """What each stage starts from: primed, where there is something to prime it with."""
+    if written != "auto":
+        return CacheState(written)
+    return CacheState.WARM if workload.primers("0") else CacheState.COLD
 
 
 def _from_environment(name: str, variable: str, engine: str) -> str:

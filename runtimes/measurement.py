@@ -11,6 +11,11 @@ PERCENTILES = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 """Percentiles of every latency that is recorded."""
 
 
+def percentile_name(percentile: float) -> str:
+    """`p99`, `p99_9`: a percentile's name in fields, columns and keys."""
+    return f"p{percentile:g}".replace(".", "_")
+
+
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request as the client saw it.
@@ -31,6 +36,8 @@ class RequestRecord:
         cached_tokens: prompt tokens that `usage` says came from a prefix cache; None if it does
             not say.
         sent_tokens: tokens of the prompt as it was sent; None where it was sent as text.
+        content_tokens: tokens of the contents of a chat's messages, to which the server adds those
+            of its template; None where the request is no chat.
         shared_tokens: leading tokens of the prompt that the workload means to be cached.
         session, turn: conversation the request belongs to, and its turn in it from 0.
         text: what was generated, for the requests whose text is kept; empty for the others.
@@ -49,6 +56,7 @@ class RequestRecord:
     chunk_tokens: Sequence[int] | None = None
     cached_tokens: int | None = None
     sent_tokens: int | None = None
+    content_tokens: int | None = None
     shared_tokens: int = 0
     session: int | None = None
     turn: int = 0
@@ -92,23 +100,26 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Mean and exact percentiles (linear interpolation between ranks) of `count` values, ms."""
+    """Mean and exact percentiles (linear interpolation between ranks) of `count` values, ms.
 
-    count: int
+    None is what an older record, or the tool that a record was imported from, does not say.
+    """
+
+    count: int | None
     mean: float
     p50: float
-    p90: float
-    p95: float
+    p90: float | None
+    p95: float | None
     p99: float
-    max: float
-    p0_1: float = 0.0
-    p1: float = 0.0
-    p5: float = 0.0
-    p10: float = 0.0
-    p25: float = 0.0
-    p75: float = 0.0
-    p99_9: float = 0.0
-    min: float = 0.0
+    max: float | None
+    p0_1: float | None = None
+    p1: float | None = None
+    p5: float | None = None
+    p10: float | None = None
+    p25: float | None = None
+    p75: float | None = None
+    p99_9: float | None = None
+    min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +183,23 @@ class Measurement:
     """Figures of one load stage, over its measured (not warm-up) requests.
 
     Counts (`requests_*`, `*_tokens`) are of the whole stage, so that they can be held against the
-    engine's own counters. Throughputs and `goodput` are per second of `window`; latencies are of
+    engine's own counters. Throughputs are per second of `window`; latencies and `goodput` are of
     the requests that were scheduled in it.
 
     Attributes:
         duration_s: first scheduled send to last end.
-        goodput: good requests per second; `slo_attainment` the good share of those that ended.
+        goodput: good requests per second; `slo_attainment` the good share of those that count
+            for it (`runtimes.rates`).
         ttft_scheduled_ms, e2e_scheduled_ms: from the schedule instead of from the send.
         tokens_per_chunk: output tokens over content chunks; above 1 a gap is not a token's.
         sent_prompt_tokens: prompt tokens as they were sent; 0 where text was sent.
         shared_prompt_tokens: of them, those that the workload means to be cached.
-        cached_prompt_tokens: of them, those that `usage` says were; None if it does not say.
+        cached_prompt_tokens: of them, those that `usage` says were; None if it never says.
         intervals: confidence interval by figure (`output_throughput`, `ttft_p99_ms`, …).
         energy_j: energy of its GPUs from the stage's start to its end; None where unknown.
-        stopped_by: stop rule that ended the stage early (`hopeless`, …); empty for none.
+        stopped_by: stop rule that ended the stage early (`hopeless`, …) or `interrupted`; empty for
+            none.
+        client_limits: why it is flagged `client_limited`, in words; empty where it is not.
     """
 
     requests_completed: int
@@ -217,6 +231,7 @@ class Measurement:
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     energy_j: float | None = None
     stopped_by: str = ""
+    client_limits: tuple[str, ...] = ()
 
     @property
     def slo_met(self) -> bool:
@@ -234,3 +249,10 @@ class Measurement:
     def prompt_token_excess(self) -> int | None:
         """Prompt tokens that `usage` counts beyond those sent; None where text was sent."""
         return self.input_tokens - self.sent_prompt_tokens if self.sent_prompt_tokens else None
+
+    @property
+    def energy_per_token_j(self) -> float | None:
+        """Energy over output tokens, J; None where either is missing."""
+        if self.energy_j is None or not self.output_tokens:
+            return None
+        return self.energy_j / self.output_tokens

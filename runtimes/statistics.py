@@ -1,148 +1,192 @@
 """Records of one load stage, made into the figures that are kept and judged.
 
-Percentiles are exact, of all completed requests' values, with linear interpolation between
-ranks (numpy's default, type 7 of Hyndman and Fan 1996).
+`runtimes.transients` says which part of a stage counts, `runtimes.latencies` and `runtimes.rates`
+what it comes to, `runtimes.bootstrap` how sure that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from runtimes.client_limits import limits_exceeded
+from runtimes.latencies import Latency, good_requests, latencies_of
+from runtimes.load.arrivals import Load
 from runtimes.load.result import LoadResult
-from runtimes.measurement import Distribution, Measurement, RequestRecord
-from runtimes.slo import Slo, SloLimit, SloVerdict
+from runtimes.measurement import ClientHealth, Interval, Measurement, RequestRecord, Window
+from runtimes.rates import Rates
+from runtimes.request_columns import RequestColumns
+from runtimes.slo import Slo, SloVerdict
+from runtimes.transients import measured_window
 
 MIN_OUTPUT_RATIO = 0.99
 """Below this share of the requested output tokens a measurement is flagged `short_output`."""
-MAX_SEND_LATENESS_MS = 10.0
-"""p99 of sent minus scheduled beyond which the client was late: flag `client_late`. In a closed
-loop a request is scheduled when its predecessor ends, so that connecting and a busy loop count."""
-
-_Values = npt.NDArray[np.float64]
+_HOPELESS = "hopeless"
 
 
-def summarise(result: LoadResult, slo: Slo) -> Measurement:
+def summarise(result: LoadResult, slo: Slo, load: Load | None = None) -> Measurement:
     """Figures of a stage: everything but counts of failures is over completed requests.
 
-    ITL is every gap between content chunks, pooled over requests; TTFT, TPOT and E2E are one
-    value a request (`RequestRecord`). Where nothing completed, distributions are None and
-    figures 0.
+    Counts are of the whole stage. Throughputs are per second of the window: requests count where
+    they end, input tokens where the first content comes, output tokens where their chunk comes (a
+    request's tokens are spread evenly over its chunks unless the server says how many each holds).
+    Goodput and attainment count requests of an open loop where they were scheduled, of a closed one
+    where they end (`runtimes.rates`).
+    Latencies are of the requests that were scheduled within the window. ITL is every gap between
+    content chunks, pooled over requests (`RequestColumns.gaps_ms`); the others are one value a
+    request (`RequestRecord`). Where nothing completed, distributions are None and figures 0.
+
+    Intervals are of 95 %: a block bootstrap over requests in order of their schedule for
+    latencies, over bins of time for throughputs and goodput; Wilson's for `slo_attainment`.
+
+    What a stage abandoned as hopeless is in no figure: those of the requests that ended before are
+    too good. Where by them every limit holds, each verdict says that nothing was measured.
 
     Flags: `request_errors` when a request failed, `usage_missing` when a completed one carried no
-    token counts (they count as 0), `short_output` and `client_late` as this module's constants say.
+    token counts (they count as 0), `short_output` as `MIN_OUTPUT_RATIO` says, `client_limited` as
+    `runtimes.client_limits` says, `not_steady` as `runtimes.transients` says.
+
+    Args:
+        result: every request that was started; what ended a load early does not matter.
+        slo: what makes a request good, and what is judged.
+        load: what was sent; without it, an open loop.
     """
-    completed = [record for record in result.records if record.error is None]
-    values = _values_ms(completed)
-    duration_s = _duration_s(result.records)
-    per_s = 1.0 / duration_s if duration_s > 0 else 0.0
-    input_tokens = sum(record.prompt_tokens or 0 for record in completed)
-    output_tokens = sum(record.output_tokens or 0 for record in completed)
+    records = sorted(result.records, key=lambda record: record.scheduled_ns)
+    completed = [record for record in records if record.error is None]
+    columns = RequestColumns.of(records)
+    closed_loop = load is not None and load.held(0.0) is not None
+    window, within = _window(columns, records, result, closed_loop=closed_loop)
+    latencies = latencies_of(columns, within)
+    distributions = {name: latency.distribution() for name, latency in latencies.items()}
+    good = good_requests(columns, slo.request_limits_ms())
+    rates = Rates.of(columns, good, within, closed_loop=closed_loop)
+    per_second = rates.per_second()
+    ttft, itl = distributions["ttft_ms"], distributions["itl_ms"]
+    health = result.client or _lateness_alone(columns)
+    limits = limits_exceeded(
+        health,
+        None if ttft is None else ttft.p50,
+        None if itl is None else itl.mean,
+    )
+    sent, cached = _sent_tokens(completed), _cached_tokens(completed)
     return Measurement(
         requests_completed=len(completed),
-        requests_failed=len(result.records) - len(completed),
-        duration_s=duration_s,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
+        requests_failed=len(records) - len(completed),
+        duration_s=_duration_s(columns),
+        input_tokens=sum(record.prompt_tokens or 0 for record in completed),
+        output_tokens=sum(record.output_tokens or 0 for record in completed),
         requested_output_tokens=sum(record.requested_output_tokens for record in completed),
-        ttft_ms=_distribution(values["ttft_ms"]),
-        tpot_ms=_distribution(values["tpot_ms"]),
-        itl_ms=_distribution(values["itl_ms"]),
-        e2e_ms=_distribution(values["e2e_ms"]),
-        request_throughput=len(completed) * per_s,
-        input_throughput=input_tokens * per_s,
-        output_throughput=output_tokens * per_s,
-        total_throughput=(input_tokens + output_tokens) * per_s,
-        goodput=_good(completed, slo.request_limits_ms()) * per_s,
-        slo=tuple(
-            SloVerdict(limit, _statistic(values[limit.metric], limit)) for limit in slo.limits
-        ),
-        flags=_flags(result.records, completed),
+        ttft_ms=ttft,
+        tpot_ms=distributions["tpot_ms"],
+        itl_ms=itl,
+        e2e_ms=distributions["e2e_ms"],
+        request_throughput=per_second["request_throughput"],
+        input_throughput=per_second["input_throughput"],
+        output_throughput=per_second["output_throughput"],
+        total_throughput=per_second["total_throughput"],
+        goodput=per_second["goodput"],
+        slo=_verdicts(slo, latencies, result),
+        flags=_flags(records, completed, limits, window),
+        ttft_scheduled_ms=distributions["ttft_scheduled_ms"],
+        e2e_scheduled_ms=distributions["e2e_scheduled_ms"],
+        slo_attainment=rates.attainment,
+        tokens_per_chunk=_tokens_per_chunk(columns),
+        sent_prompt_tokens=sent,
+        shared_prompt_tokens=sum(record.shared_tokens for record in completed),
+        cached_prompt_tokens=cached,
+        window=window,
+        client=result.client,
+        intervals=_intervals(latencies, rates),
+        stopped_by=result.stopped_by,
+        client_limits=tuple(limits),
     )
 
 
-def gaps_ms(record: RequestRecord) -> _Values:
-    """Gaps between the record's content chunks, ms."""
-    arrivals_ns = np.array(record.chunk_ns, dtype=np.int64)
-    return (arrivals_ns[1:] - arrivals_ns[:-1]) / 1e6
-
-
-def _values_ms(completed: Sequence[RequestRecord]) -> Mapping[str, _Values]:
-    """All values of each latency metric."""
-    return {
-        "ttft_ms": _present(record.ttft_ms for record in completed),
-        "tpot_ms": _present(record.tpot_ms for record in completed),
-        "itl_ms": np.concatenate([np.empty(0), *(gaps_ms(record) for record in completed)]),
-        "e2e_ms": _present(record.e2e_ms for record in completed),
-    }
-
-
-def _present(values: Iterable[float | None]) -> _Values:
-    return np.array([value for value in values if value is not None], dtype=np.float64)
-
-
-def _distribution(values: _Values) -> Distribution | None:
-    if not len(values):
-        return None
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
-    return Distribution(len(values), float(values.mean()), p50, p90, p95, p99, float(values.max()))
-
-
-def _statistic(values: _Values, limit: SloLimit) -> float | None:
-    if not len(values):
-        return None
-    if limit.percentile is None:
-        return float(values.mean())
-    return float(np.percentile(values, limit.percentile))
-
-
-def _duration_s(records: Sequence[RequestRecord]) -> float:
-    """First scheduled send to last end, of all requests, the failed ones included."""
+def _window(
+    columns: RequestColumns,
+    records: Sequence[RequestRecord],
+    result: LoadResult,
+    *,
+    closed_loop: bool,
+) -> tuple[Window | None, tuple[int, int]]:
+    """The stage's window and its two ends on the records' clock; None without a request."""
     if not records:
+        return None, (0, 0)
+    last_ns = result.last_arrival_ns
+    if last_ns is None:
+        arrivals_ns = columns.sent_ns if closed_loop else columns.scheduled_ns
+        first_turns = np.array([record.turn == 0 for record in records])
+        last_ns = int(arrivals_ns[first_turns].max(initial=arrivals_ns.min()))
+    window, start_ns, end_ns = measured_window(columns, result.started_ns, last_ns)
+    return window, (start_ns, end_ns)
+
+
+def _verdicts(
+    slo: Slo, latencies: Mapping[str, Latency], result: LoadResult
+) -> tuple[SloVerdict, ...]:
+    found = tuple(
+        SloVerdict(limit, latencies[limit.metric].statistic(limit)) for limit in slo.limits
+    )
+    if result.stopped_by == _HOPELESS and all(verdict.met for verdict in found):
+        return tuple(SloVerdict(verdict.limit, None) for verdict in found)
+    return found
+
+
+def _intervals(latencies: Mapping[str, Latency], rates: Rates) -> dict[str, Interval]:
+    found = dict(rates.intervals())
+    for name, latency in latencies.items():
+        metric = name.removesuffix("_ms")
+        found |= {f"{metric}_{key}_ms": value for key, value in latency.intervals().items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
+def _duration_s(columns: RequestColumns) -> float:
+    """First scheduled send to last end, of all requests, the failed ones included."""
+    if not len(columns.end_ns):
         return 0.0
-    start_ns = min(record.scheduled_ns for record in records)
-    return (max(record.end_ns for record in records) - start_ns) / 1e9
+    return int(columns.end_ns.max() - columns.scheduled_ns.min()) / 1e9
 
 
-def _mean_gap_ms(record: RequestRecord) -> float | None:
-    """What stands for one request's ITL: a pooled percentile has no meaning for one request."""
-    if len(record.chunk_ns) < 2:
-        return None
-    return (record.chunk_ns[-1] - record.chunk_ns[0]) / (len(record.chunk_ns) - 1) / 1e6
+def _tokens_per_chunk(columns: RequestColumns) -> float | None:
+    """Of the completed requests whose tokens are known."""
+    known = columns.completed & (columns.output_tokens > 0)
+    chunks = int(columns.chunks[known].sum())
+    return int(columns.output_tokens[known].sum()) / chunks if chunks else None
 
 
-_REQUEST_VALUE_MS: Mapping[str, Callable[[RequestRecord], float | None]] = {
-    "ttft_ms": lambda record: record.ttft_ms,
-    "tpot_ms": lambda record: record.tpot_ms,
-    "itl_ms": _mean_gap_ms,
-    "e2e_ms": lambda record: record.e2e_ms,
-}
+def _sent_tokens(completed: Sequence[RequestRecord]) -> int:
+    sent = [record.sent_tokens for record in completed]
+    return 0 if None in sent else sum(filter(None, sent))
 
 
-def _good(completed: Sequence[RequestRecord], limits_ms: Mapping[str, float]) -> int:
-    """Completed requests within every limit; a value that a request cannot have passes."""
-    return sum(
-        all(
-            (value := _REQUEST_VALUE_MS[metric](record)) is None or value <= limit_ms
-            for metric, limit_ms in limits_ms.items()
-        )
-        for record in completed
+def _cached_tokens(completed: Sequence[RequestRecord]) -> int | None:
+    """Servers leave the count out of a request's `usage` where it is 0."""
+    cached = [record.cached_tokens for record in completed if record.cached_tokens is not None]
+    return sum(cached) if cached else None
+
+
+def _lateness_alone(columns: RequestColumns) -> ClientHealth:
+    """What the records themselves tell of the client, where nothing else does."""
+    late_ms = (columns.sent_ns - columns.scheduled_ns)[columns.completed] / 1e6
+    return ClientHealth(
+        send_lateness_p99_ms=float(np.percentile(late_ms, 99)) if len(late_ms) else 0.0
     )
 
 
-def _flags(records: Sequence[RequestRecord], completed: Sequence[RequestRecord]) -> tuple[str, ...]:
-    flags = []
-    if len(completed) < len(records):
-        flags.append("request_errors")
-    if any(record.output_tokens is None for record in completed):
-        flags.append("usage_missing")
+def _flags(
+    records: Sequence[RequestRecord],
+    completed: Sequence[RequestRecord],
+    limits: Sequence[str],
+    window: Window | None,
+) -> tuple[str, ...]:
     received = sum(record.output_tokens or 0 for record in completed)
     requested = sum(record.requested_output_tokens for record in completed)
-    if received < MIN_OUTPUT_RATIO * requested:
-        flags.append("short_output")
-    lateness_ms = [(record.sent_ns - record.scheduled_ns) / 1e6 for record in completed]
-    if lateness_ms and np.percentile(lateness_ms, 99) > MAX_SEND_LATENESS_MS:
-        flags.append("client_late")
-    return tuple(flags)
+    found = {
+        "request_errors": len(completed) < len(records),
+        "usage_missing": any(record.output_tokens is None for record in completed),
+        "short_output": received < MIN_OUTPUT_RATIO * requested,
+        "client_limited": bool(limits),
+        "not_steady": window is not None and not window.steady,
+    }
+    return tuple(flag for flag, holds in found.items() if holds)

@@ -22,7 +22,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "huggingface_hub": ("runtimes/hub.py",),
     "jinja2": ("tracking/report*.py",),
     "markupsafe": ("tracking/report*.py",),
-    "numpy": ("runtimes/*",),
+    "numpy": ("runtimes/*", "tracking/parquet/*"),
     "optuna": ("search/samplers/*", "search/analysis/*", "tracking/export/*"),
     "orjson": ("runtimes/load/*",),
     "pandas": ("tracking/parquet/*", "tracking/open.py"),
@@ -33,6 +33,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pynvml": ("runtimes/telemetry/*",),
     "ray": ("orchestrator/cluster/ray*.py",),
     "rich": ("orchestrator/cli/*",),
+    "tokenizers": ("runtimes/tokenizer.py",),
     "uvicorn": ("runtimes/simulator/*",),
     "uvloop": ("runtimes/load/*",),
     "yaml": ("orchestrator/*", "tracking/grafana/*", "tracking/report_view.py"),
@@ -52,9 +53,10 @@ BOUNDARIES: Mapping[tuple[str, str], str] = {
     ("orchestrator/trial_body.py", "TrialBody.run"): (
         "the boundary of a trial: a bug ends one trial, not the study"
     ),
-    ("runtimes/load/connection.py", "Connection.exchange"): "aborts the socket, raises again",
+    ("runtimes/load/worker.py", "Worker.guarded"): "tells the parent process of a bug",
     ("runtimes/registry.py", "Registry._scan"): "a plugin of somebody else's; logged and skipped",
     ("runtimes/supervisor.py", "EngineProcess._spawn"): "closes its pipe, raises again",
+    ("runtimes/tokenizer.py", "_parsed"): "the library raises Exception itself; raised as ours",
 }
 """The only functions that may catch everything, and why."""
 

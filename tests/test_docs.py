@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,6 +14,9 @@ from pydantic import BaseModel
 from orchestrator.cli import build_parser
 from orchestrator.spec import models
 from orchestrator.spec.experiment import Experiment
+from orchestrator.spec.load_stages import StopKeys
+from orchestrator.spec.loads import WholeLoad
+from orchestrator.spec.sections import keys_of
 from orchestrator.spec.ties import TIED_VALUES
 from runtimes.engines.base import CANONICAL_METRICS, ENGINES
 from runtimes.failure import FailureKind
@@ -22,7 +26,8 @@ from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS
 from runtimes.quantization import PRECISIONS
 from runtimes.slo import LATENCY_METRICS, Slo, SloLimit
 from runtimes.version import __version__
-from runtimes.workloads.base import WORKLOADS
+from runtimes.workloads.base import WORKLOADS, WorkloadContext
+from runtimes.workloads.lengths import DISTRIBUTIONS
 from search.objectives.base import OBJECTIVES
 from search.samplers.base import SAMPLERS
 from search.trial import TrialState
@@ -37,6 +42,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 EXPERIMENT_FILE = (ROOT / "docs/experiment-file.md").read_text(encoding="utf-8")
 RECORD = (ROOT / "docs/record.md").read_text(encoding="utf-8")
 ENGINES_PAGE = (ROOT / "docs/engines.md").read_text(encoding="utf-8")
+WORKLOADS_PAGE = (ROOT / "docs/workloads.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -89,18 +95,23 @@ def test_the_files_that_the_map_names_exist() -> None:
         assert any(list(folder.glob(name.rstrip("/"))) for folder in here), f"{name} is gone"
 
 
-def sections() -> list[type[BaseModel]]:
-    """Every section of the experiment file."""
-    found = [models.Section]
+def sections(root: type[BaseModel] = models.Section) -> list[type[BaseModel]]:
+    """Every section of the experiment file, or those of one kind."""
+    found = [root]
     for section in found:
         found.extend(section.__subclasses__())
     return list(dict.fromkeys(found[1:]))
 
 
+def words_of(section: type[BaseModel], key: str) -> list[str]:
+    """The words that a key takes; none where it takes anything else."""
+    return list(get_args(section.model_fields[key].annotation))
+
+
 def test_every_key_of_the_experiment_file_is_documented() -> None:
     assert models.ExperimentSpec in sections()
-    keys = {key for section in sections() for key in section.model_fields}
-    assert {"name", "from_env", "sample_hz", "rate"} <= keys
+    keys = {key for section in sections() for key in keys_of(section)}
+    assert {"name", "from_env", "sample_hz", "rate", "max_rate", "from"} <= keys
     assert not missing(EXPERIMENT_FILE, sorted(keys))
 
 
@@ -110,9 +121,19 @@ def test_every_option_of_an_engine_is_documented() -> None:
     assert not missing(EXPERIMENT_FILE, sorted(options))
 
 
+def test_every_setting_of_a_workload_is_documented() -> None:
+    for name, workload in WORKLOADS.entries().items():
+        settings = {*workload.defaults, *workload.required}
+        assert settings, name
+        undocumented = missing(EXPERIMENT_FILE, sorted(f"workload.{key}" for key in settings))
+        assert not undocumented, name
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
+        ("load", [kind for load in sections(StopKeys) for kind in words_of(load, "kind")]),
+        ("load generator", words_of(WholeLoad, "engine")),
         ("engine", ENGINES.names()),
         ("workload", WORKLOADS.names()),
         ("objective", OBJECTIVES.names()),
@@ -244,3 +265,20 @@ def test_every_kind_of_failure_is_documented_with_what_follows_from_it() -> None
 
 def test_every_engine_and_degree_is_on_the_engines_page() -> None:
     assert not missing(ENGINES_PAGE, [*ENGINES.names(), *DEGREES])
+
+
+def test_every_workload_and_distribution_has_an_example() -> None:
+    found = [
+        yaml.safe_load(text)["workload"]
+        for language, text in _FENCE.findall(WORKLOADS_PAGE)
+        if language == "yaml"
+    ]
+    assert {example.get("kind", "synthetic") for example in found} == set(WORKLOADS.names())
+    for example in found:
+        workload = WORKLOADS.get(example.pop("kind", "synthetic"))
+        example.pop("load", None)
+        assert set(example) <= {*workload.defaults, *workload.required}
+        if "file" not in example:
+            workload.from_settings(example, WorkloadContext(vocab=32_000, seed=0))
+    settings = {key for kind in WORKLOADS.entries().values() for key in kind.defaults}
+    assert not [name for name in [*settings, *DISTRIBUTIONS] if name not in WORKLOADS_PAGE]

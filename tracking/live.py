@@ -10,7 +10,8 @@ class LiveFigures:
     """What a running attempt shows at this instant.
 
     Attributes:
-        completed, failed, planned: requests of the measured stage.
+        completed, failed, planned: requests of the stage that is measured.
+        stage: its index; how many follow is not known while they are chosen from what they show.
         output_tokens_per_s: output tokens per second over about the last second.
         requests_running, requests_waiting, kv_cache_usage_ratio: the engine's own gauges;
             None when it did not say.
@@ -26,6 +27,13 @@ class LiveFigures:
     requests_running: float | None = None
     requests_waiting: float | None = None
     kv_cache_usage_ratio: float | None = None
+    stage: int = 0
+
+    @property
+    def progress(self) -> str:
+        """`40/72`, and from the second stage on which one it is: `stage 2: 8/72`."""
+        done = f"{self.completed}/{self.planned}"
+        return f"stage {self.stage + 1}: {done}" if self.stage else done
 
     @property
     def output_tokens_per_s_per_gpu(self) -> float:

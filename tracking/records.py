@@ -15,7 +15,19 @@ from search.trial import TrialState
 ACCURACY_UNVERIFIED = "accuracy_unverified"
 """Flag of a trial whose precision may cost accuracy, which nobody has measured."""
 
-DISQUALIFYING = frozenset({"client_late", "gpu_foreign", "short_output", "usage_missing"})
+IMPORTED = "imported"
+"""Flag of a trial that another load generator ran."""
+
+DISQUALIFYING = frozenset(
+    {
+        "cache_contaminated",
+        "client_limited",
+        "gpu_foreign",
+        "not_idle",
+        "short_output",
+        "usage_missing",
+    }
+)
 """Flags of a measurement that says something else than how fast the engine serves."""
 
 
@@ -40,6 +52,8 @@ class TrialRecord:
         node, bundle: where it ran.
         process_ids: pids of the process tree's guard and engine, on `node`.
         deciding_stage: index of the load stage whose measurement is the trial's own.
+        slo_rate_low, slo_rate_high: bounds of the highest request rate at which the SLO holds, per
+            second; None where nobody looked for it, or where it is not bounded.
         objectives: value by objective name.
         reason: words for a state that is neither completed nor failed.
         flags: what makes the result doubtful, one word each.
@@ -78,6 +92,8 @@ class TrialRecord:
     stop_s: float | None = None
     gpu_seconds: float = 0.0
     deciding_stage: int | None = None
+    slo_rate_low: float | None = None
+    slo_rate_high: float | None = None
     measurement: Measurement | None = None
     objectives: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
@@ -104,6 +120,23 @@ class StageRecord:
 
     `counters_before` and `counters_after` are the engine's canonical counters, scraped at idle
     before the first measured request and after the last one drained.
+
+    Attributes:
+        cache: what the prefix cache held at its start: `cold:reset` (emptied through the engine's
+            endpoint), `cold:salt` (no prompt begins as an earlier one did) or `warm` (primed).
+        designed_hit_rate: share of prompt tokens that the workload means to be cached, in whole
+            blocks of the engine's cache; None where prompts were sent as text.
+        observed_hit_rate: share that the engine says it found; None where it does not say.
+        acceptance_length: tokens per verification of a draft; None without speculation.
+        repetition_score: share of repeated four-word sequences in the texts that were kept
+            (`runtimes.validity.repetition_score`); None where none was long enough.
+        template_sha256: of the chat template; empty where requests are no chats, or unknown.
+        warmup_requests: requests that were sent before it and not measured; None where nothing
+            says so.
+        warmup_steady: whether they ended stationary; None where nothing says so.
+        cross_check: what another load generator measured of the same load, by name of the figure;
+            empty for none.
+        cross_check_note: which one, and what to know of its figures, or why there are none.
     """
 
     run: str
@@ -117,6 +150,16 @@ class StageRecord:
     measurement: Measurement
     counters_before: Mapping[str, float] = field(default_factory=dict)
     counters_after: Mapping[str, float] = field(default_factory=dict)
+    cache: str = ""
+    designed_hit_rate: float | None = None
+    observed_hit_rate: float | None = None
+    acceptance_length: float | None = None
+    repetition_score: float | None = None
+    template_sha256: str = ""
+    warmup_requests: int | None = None
+    warmup_steady: bool | None = None
+    cross_check: Mapping[str, float] = field(default_factory=dict)
+    cross_check_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from runtimes.failure import FailureKind
 from runtimes.slo import SloVerdict
+from tracking.noise import not_surely_worse
 from tracking.pareto import meets_slo, pareto_front
+from tracking.prompt_counts import prompt_count_note
 from tracking.records import TrialRecord
 from tracking.run_data import Goal, RunData
 from tracking.words import flag_words, objective_words, shell_command
@@ -74,7 +76,8 @@ class Summary:
         lossless: the best trial whose precision costs no accuracy, where `best` is another.
         baseline_value: deciding objective of the first trial of an engine's defaults.
         gain_ratio: how many times better than the baseline: best over baseline where more is
-            better, baseline over best where less is. One measurement each, without an interval.
+            better, baseline over best where less is. One measurement each; a caveat says where the
+            difference is within their noise.
         counts: trials by state, each by its latest attempt; states without trials are absent.
         attempts: attempts of all trials, retries included.
         pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
@@ -246,10 +249,27 @@ def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | No
         )
     if not best.lossless and data.best_lossless() is None:
         caveats.append("No lossless trial was measured that the best one could be held against.")
+    if alike := not_surely_worse(data, best):
+        caveats.append(_noise_caveat(data, alike, baseline))
+    if note := prompt_count_note(data.trials):
+        caveats.append(note)
     if flags := all_flags(best):
         words = "; ".join(flag_words(flag) for flag in flags)
         caveats.append(f"The best trial is flagged: {words}.")
     return caveats
+
+
+def _noise_caveat(data: RunData, alike: Sequence[int], baseline: TrialRecord | None) -> str:
+    one = len(alike) == 1
+    numbers = ", ".join(map(str, alike))
+    defaults = ""
+    if baseline is not None and baseline.number in alike:
+        whose = "it is" if one else f"trial {baseline.number} is"
+        defaults = f"; {whose} the engine's defaults, so that no gain over them is shown"
+    return (
+        f"Its lead in {objective_words(data.goals[0].name)} over {'trial' if one else 'trials'} "
+        f"{numbers} is within the noise of the measurements{defaults}."
+    )
 
 
 def _slo_caveat(best: TrialRecord) -> str:

@@ -20,7 +20,12 @@ _FLAG_WORDS = {
     "accuracy_unverified": "accuracy unverified: its precision may cost accuracy, which nobody "
     "measured",
     "attached_simulator": "the server measured is a simulation: its figures are a model's",
-    "client_late": "the load generator sent requests late, so the engine may not be the limit",
+    "client_limited": "the load generator could not keep up, so the engine may not be the limit",
+    "imported": "another load generator measured it; what that defines otherwise is left out",
+    "not_idle": "other requests still ran in its engine when its load began",
+    "not_steady": "no part of its load was seen to be stationary",
+    "cache_contaminated": "its prefix cache held more or less than the workload means it to",
+    "content_sensitive": "its speed depends on what is generated, and its prompts mean nothing",
     "port_taken": "something still listened on a port of it after its engine's end",
     "gpu_dirty": "memory of a GPU of it stayed in use after its end",
     "gpu_foreign": "somebody else used a GPU of it",
@@ -63,10 +68,11 @@ def instant(unix_s: float) -> str:
 
 
 def objective_words(name: str) -> str:
-    """`output_throughput_per_gpu` → `output throughput per GPU`, `ttft_p99_ms` → `TTFT p99`."""
-    words = name.removesuffix("_ms").replace("_per_gpu", "_per_GPU").split("_")
+    """`output_throughput_per_gpu` → `output throughput per GPU`, `ttft_p99_9_ms` → `TTFT p99.9`."""
+    bare = re.sub(r"(p\d+)_(\d)", r"\1.\2", name.removesuffix("_ms").removesuffix("_j"))
+    words = bare.replace("_per_gpu", "_per_GPU").split("_")
     return " ".join(
-        word.upper() if word in ("ttft", "tpot", "itl", "e2e") else word for word in words
+        word.upper() if word in ("ttft", "tpot", "itl", "e2e", "slo") else word for word in words
     )
 
 

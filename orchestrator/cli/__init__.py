@@ -7,12 +7,24 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from orchestrator.cli.stdout import ReaderLeftError, discard
 from runtimes.errors import UserError
 from runtimes.version import __version__
 
-_COMMANDS = ("tune", "init", "plan", "run", "resume", "status", "report", "grafana")
+_COMMANDS = (
+    "tune",
+    "init",
+    "plan",
+    "run",
+    "resume",
+    "status",
+    "report",
+    "bench",
+    "import",
+    "grafana",
+)
 USER_ERROR = 2
 """Exit code of wrong input; nothing was started, or everything that was is recorded."""
 
@@ -46,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"servetune {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        command = import_module(f"orchestrator.cli.{name}")
+        command = import_module(f"orchestrator.cli.{name}{'_' if iskeyword(name) else ''}")
         about = (command.__doc__ or "").removeprefix(f"{name}: ")
         words = about.partition("\n")[0].rstrip(".")
         sub = commands.add_parser(name, help=words, description=about[:1].upper() + about[1:])

@@ -28,7 +28,7 @@ _NOTES = 8
 def print_plan(made: Plan) -> None:
     """Print `made` to stdout, in bounded length."""
     console = Stdout()
-    for line in (*_counts(made), *_reasons(made), "", *_order(made)):
+    for line in (*_counts(made), *_reasons(made), "", *_order(made), *_load(made)):
         console.print(line)
     rows = list(_rows(made))
     if not rows:
@@ -85,6 +85,13 @@ def _order(made: Plan) -> Iterator[str]:
         choice = "takes them in this order" if made.sampler == "grid" else "chooses among these"
     total = "all of them" if made.budget is None else f"{count(made.budget, 'trial')} in all"
     yield f"Then sampler {made.sampler} {choice}; the budget allows {total}."
+
+
+def _load(made: Plan) -> Iterator[str]:
+    """What each trial sends: the first line behind a title, the others below it."""
+    title = "Load: "
+    for index, line in enumerate(made.load):
+        yield escape(f"{'' if index else title:{len(title)}}{line}")
 
 
 def _rows(made: Plan) -> Iterator[tuple[str, PlannedTrial]]:
@@ -151,8 +158,10 @@ def _print_notes(console: Console, made: Plan) -> None:
         notes["this version plans servers over several nodes and launches none of them"] = (
             over_nodes
         )
-    if notes:
+    if notes or made.notes:
         console.print()
+    for note in made.notes:
+        console.print(f"[yellow]note[/]  {escape(note)}")
     listed = len(planned)
     every = made.valid is not None and listed == made.valid + len(made.baselines)
     among = "" if every else f" of the {listed:,} listed"

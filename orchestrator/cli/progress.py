@@ -54,14 +54,23 @@ def shown_study(study: Callable[[Sequence[Observer]], RunResult], *, as_json: bo
     """
     from orchestrator.cli.summary_view import print_summary
 
-    console = Console(stderr=True)
-    display = Progress(console)
-    with display:
-        result = study([display])
+    result = watched_study(study)
     if as_json:
         print_json(result_document(result.data))
     else:
         print_summary(result.data, RunLayout(result.folder), report=result.report)
+    return exit_code(result)
+
+
+def watched_study(study: Callable[[Sequence[Observer]], RunResult]) -> RunResult:
+    """Run `study` under a progress display, on stderr."""
+    display = Progress(Console(stderr=True))
+    with display:
+        return study([display])
+
+
+def exit_code(result: RunResult) -> int:
+    """0, or `NOTHING_MEASURED`, or `INTERRUPTED`."""
     if result.interrupted:
         return INTERRUPTED
     return 0 if result.best is not None else NOTHING_MEASURED
@@ -209,7 +218,7 @@ def _running_table(rows: list[_Row]) -> Table:
             str(row.trial.number),
             row.devices,
             escape(row.step or row.phase.value),
-            "" if figures is None else f"{figures.completed}/{figures.planned}",
+            "" if figures is None else figures.progress,
             "" if figures is None else figure(figures.output_tokens_per_s_per_gpu),
             "" if figures is None or figures.kv_cache_usage_ratio is None
             else f"{figures.kv_cache_usage_ratio:.0%}",

@@ -102,6 +102,8 @@ def _running(live: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
 
 def _in_progress(goals: tuple[Goal, ...], facts: Mapping[str, Json]) -> list[str]:
     progress = f"{facts.get('completed', 0)} of {facts.get('planned', '?')} requests"
+    if isinstance(stage := facts.get("stage"), int) and stage:
+        progress = f"stage {stage + 1}: {progress}"
     said = progress if "planned" in facts else str(facts.get("step", ""))
     return [
         str(facts.get("phase", "")),

@@ -15,11 +15,12 @@ from orchestrator.cli.console import Stdout
 from orchestrator.load_run import STILL_RUNNING
 from tracking.layout import RunLayout
 from tracking.records import ACCURACY_UNVERIFIED
+from tracking.report_stages import slo_rate_words
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
 from tracking.words import count, figure, objective_value, objective_words
 
-_COMPLETE = ("every combination", "all ")
+_COMPLETE = ("every combination", "all ", "imported ")
 """How the reasons begin for which a study has nothing left to do."""
 _REASONS = 5
 """Reasons shown at most where nothing was measured; the report has all."""
@@ -36,7 +37,7 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
     if summary.best is None:
         _print_nothing(console, data, summary)
     else:
-        _print_best(console, summary, summary.best)
+        _print_best(console, data, summary, summary.best)
     if summary.lossless is not None:
         _print_lossless(console, summary.lossless)
     _print_doubts(console, summary)
@@ -57,7 +58,7 @@ def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
         console.print(f"[red]excluded[/] {combinations} ×  {escape(reason)}")
 
 
-def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
+def _print_best(console: Console, data: RunData, summary: Summary, best: BestTrial) -> None:
     gain = ""
     if summary.gain_ratio is not None and not best.baseline:
         gain = f", {summary.gain_ratio:.2f}× the engine's defaults (trial {summary.baseline_trial})"
@@ -75,6 +76,9 @@ def _print_best(console: Console, summary: Summary, best: BestTrial) -> None:
         shown = "unmeasured" if verdict.value_ms is None else f"{figure(verdict.value_ms)} ms"
         mark = "[green]met[/]" if verdict.met else "[red]broken[/]"
         console.print(f"  {verdict.limit!s:<32} {shown} {mark}")
+    trial = data.best()
+    if trial is not None and (words := slo_rate_words(data, trial)):
+        console.print(f"  {'highest rate under the SLO':<32} {escape(words)}")
     if best.command:
         console.print(f"\n[bold]{escape(best.command)}[/]\n")
     else:

@@ -24,10 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--output-tokens", 256, "tokens of each answer"),
         ("--concurrency", 32, "requests in flight at a time"),
         ("--trials", 20, "trials in all, the engine's defaults included"),
-        ("--seed", 0, "seed of prompts and of the search"),
     ):
         words = f"{meaning} (default: {default})"
         parser.add_argument(option, type=int, default=default, metavar="N", help=words)
+    parser.add_argument(
+        "--seed", type=int, metavar="N",
+        help="seed of prompts and of the search (default: 0; of --server-url another one each "
+        "time, since a server may still have earlier prompts in its cache)",
+    )  # fmt: skip
     parser.add_argument(
         "--requests",
         type=int,
@@ -57,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     import sys
 
+    from orchestrator.attach import drawn_seed
     from orchestrator.cli.documents import print_json
     from orchestrator.cli.progress import shown_study
     from orchestrator.cli.stdout import write
@@ -65,6 +70,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.study import run
     from runtimes.errors import UserError
 
+    server, seed = server_of(arguments), arguments.seed
+    if seed is None:
+        seed = drawn_seed() if server is not None else 0
     experiment = experiment_for(
         Request(
             model=arguments.model,
@@ -75,13 +83,15 @@ def execute(arguments: argparse.Namespace) -> int:
             concurrency=arguments.concurrency,
             requests=arguments.requests,
             trials=arguments.trials,
-            seed=arguments.seed,
+            seed=seed,
             python=arguments.python,
             simulate=arguments.simulate,
             cpu_slots=arguments.cpu_slots,
-            server=server_of(arguments),
+            server=server,
         )
     )
+    if server is not None and arguments.seed is None:
+        print(f"seed     {seed}", file=sys.stderr)
     text = dump_yaml(experiment.resolved())
     if arguments.write is not None:
         try:

@@ -8,19 +8,14 @@ from pathlib import Path
 from orchestrator.spec.combination_checks import combination_problems
 from orchestrator.spec.constraint_checks import condition_problems, constraint_problems
 from orchestrator.spec.engine_checks import engine_problems
-from orchestrator.spec.models import CPU, ConcurrencyLoadSpec, ExperimentSpec
+from orchestrator.spec.models import CPU, ExperimentSpec
+from orchestrator.spec.workload_checks import workload_problems
 from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem, UserError
-from runtimes.json_types import Json
 from runtimes.model import ModelFacts, find_model, is_hub_id
-from runtimes.workloads.base import WORKLOADS, WorkloadContext
 from search.objectives.base import OBJECTIVES
 
 Location = tuple[str | int, ...]
-
-_CONTEXT = WorkloadContext(vocab=32_000, seed=0)
-_PROMPT_TOKENS = 2_000_000_000
-"""Tokens of the requests of one stage at most, each taken as long as the longest: 16 GiB."""
 
 
 def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[Problem]:
@@ -37,14 +32,15 @@ def cross_checks(spec: ExperimentSpec, broken: Sequence[Location] = ()) -> list[
         *constraint_problems(spec, broken),
         *_model_id(spec),
         *_objectives(spec),
-        *_lengths(spec),
     ]
     try:
         model = find_model(spec.model.source, spec.model.revision)
     except UserError as error:
-        return [*problems, Problem("model", str(error))]
-    too_long = [*_context(spec, model)] or [*_prompts(spec)]
-    return [*problems, *too_long, *_simulation(spec, model)]
+        workload = workload_problems(spec, None, readable=False)
+        return [*problems, *workload, Problem("model", str(error))]
+    readable = not any(place[:1] == ("model",) for place in broken)
+    workload = workload_problems(spec, model, readable=readable)
+    return [*problems, *workload, *_simulation(spec, model)]
 
 
 def _model_id(spec: ExperimentSpec) -> Iterator[Problem]:
@@ -68,55 +64,6 @@ def _objectives(spec: ExperimentSpec) -> Iterator[Problem]:
             "cluster.gpu_price_per_hour", f"the objective {priced[0]} needs the price of a GPU",
             remedy="add it, in your currency, as `gpu_price_per_hour: 3.5`",
         )  # fmt: skip
-
-
-def _lengths(spec: ExperimentSpec) -> Iterator[Problem]:
-    """What the workload has against its settings, each tried beside good ones."""
-    settings = _settings(spec)
-    for key, value in settings.items():
-        try:
-            WORKLOADS.get(spec.workload.kind).from_settings(
-                {**dict.fromkeys(settings, 1), key: value}, _CONTEXT
-            )
-        except ValueError as error:
-            where, _, words = str(error).partition(": ")
-            rule, _, got = words.partition(", got ")
-            yield Problem(f"workload.{where}", rule, got or repr(value))
-
-
-def _context(spec: ExperimentSpec, model: ModelFacts | None) -> Iterator[Problem]:
-    if model is None or not model.max_context or any(_lengths(spec)):
-        return
-    built = WORKLOADS.get(spec.workload.kind).from_settings(_settings(spec), _CONTEXT)
-    if built.max_context > model.max_context:
-        yield Problem(
-            "workload.input_tokens", "requests are longer than the model's context",
-            f"{built.max_context} tokens, the model takes {model.max_context}",
-            "shorten input_tokens or output_tokens",
-        )  # fmt: skip
-
-
-def _prompts(spec: ExperimentSpec) -> Iterator[Problem]:
-    """All prompts of a stage are made before its first request, and held until its last."""
-    workload = spec.workload
-    if any(_lengths(spec)):
-        return
-    built = WORKLOADS.get(workload.kind).from_settings(_settings(spec), _CONTEXT)
-    warmup = workload.warmup_requests
-    if warmup is None:
-        warmup = workload.load.value if isinstance(workload.load, ConcurrencyLoadSpec) else 0
-    requests = workload.load.request_count + warmup
-    if requests * built.max_context > _PROMPT_TOKENS:
-        yield Problem(
-            "workload.load", f"the requests hold more than {_PROMPT_TOKENS:,} tokens",
-            f"{requests} requests of up to {built.max_context} tokens",
-            "send fewer or shorter ones",
-        )  # fmt: skip
-
-
-def _settings(spec: ExperimentSpec) -> dict[str, Json]:
-    workload = spec.workload
-    return {"input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens}
 
 
 def _simulation(spec: ExperimentSpec, model: ModelFacts | None) -> Iterator[Problem]:

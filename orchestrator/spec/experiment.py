@@ -62,6 +62,7 @@ class Experiment:
     def resolved(self) -> dict[str, Json]:
         """The experiment with every default written out; literal secrets become `from_env`."""
         data = self.spec.model_dump(mode="python", exclude={"engines"}, exclude_none=True)
+        data["workload"] = self.spec.workload.as_json()
         engines = {name: _engine_as_json(engine) for name, engine in self.spec.engines.items()}
         head = {"name": data.pop("name"), "model": data.pop("model"), "engines": engines}
         return {**head, **data}

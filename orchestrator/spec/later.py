@@ -17,10 +17,6 @@ _KEYS: Mapping[tuple[str, ...], str] = {
     ("metrics", "linger"): "remove it",
 }
 _KINDS: Mapping[tuple[str, ...], tuple[str, Sequence[str]]] = {
-    ("workload", "load"): (
-        "use concurrency or poisson",
-        ("constant", "gamma", "ramp", "stages", "sweep", "replay", "max_under_slo"),
-    ),
     ("deployment",): ("use colocated", ("disaggregated",)),
 }
 

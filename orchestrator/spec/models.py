@@ -27,7 +27,6 @@ from orchestrator.spec.names import (
     ObjectiveName,
     SamplerName,
     StatisticName,
-    WorkloadName,
 )
 from orchestrator.spec.refusal import NOT_YET, RefusedValueError, closest
 from orchestrator.spec.values import (
@@ -45,13 +44,12 @@ from orchestrator.spec.values import (
     as_text,
     variable_name,
 )
+from orchestrator.spec.workloads import WorkloadSpec
 from runtimes.slo import Slo, SloLimit
 
-__all__ = ["CPU", "EngineSpec", "ExperimentSpec", "SecretSpec", "Section"]
+__all__ = ["CPU", "EngineSpec", "ExperimentSpec", "SecretSpec", "Section", "WorkloadSpec"]
 
 _PRESETS = ("maximize_throughput", "minimize_latency", "balanced")
-_MIN_REQUESTS = 32
-_REQUESTS_PER_STREAM = 8
 
 
 class ModelSpec(Section):
@@ -148,46 +146,6 @@ class EngineSpec(Section):
         return dict(self.model_extra or {})
 
 
-class ConcurrencyLoadSpec(Section):
-    """Closed loop: `value` requests always in flight."""
-
-    kind: Literal["concurrency"]
-    value: Count
-    requests: Count | None = None
-
-    @property
-    def request_count(self) -> int:
-        """Requests that are measured: enough per stream by default that ramps weigh little."""
-        default = max(_MIN_REQUESTS, _REQUESTS_PER_STREAM * self.value)
-        return default if self.requests is None else self.requests
-
-
-class PoissonLoadSpec(Section):
-    """Open loop: `rate` requests a second with exponential gaps."""
-
-    kind: Literal["poisson"]
-    rate: Amount
-    requests: Count = 200
-
-    @property
-    def request_count(self) -> int:
-        """Requests that are measured."""
-        return self.requests
-
-
-LoadSpec = Annotated[ConcurrencyLoadSpec | PoissonLoadSpec, Field(discriminator="kind")]
-
-
-class WorkloadSpec(Section):
-    """What the requests are, and when they are sent."""
-
-    kind: WorkloadName = "synthetic"
-    input_tokens: JsonValue = 512
-    output_tokens: JsonValue = 128
-    load: LoadSpec = ConcurrencyLoadSpec(kind="concurrency", value=16)
-    warmup_requests: Natural | None = None
-
-
 class ObjectiveSpec(Section):
     """`{maximize: NAME}` or `{minimize: NAME}`."""
 
@@ -225,7 +183,7 @@ class SearchSpec(Section):
     """Who decides what to try."""
 
     sampler: SamplerName = "auto"
-    seed: Natural = 0
+    seed: Annotated[Natural, Field(le=10**18)] = 0
     baseline: bool = True
 
 

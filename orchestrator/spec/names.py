@@ -20,8 +20,6 @@ from search.samplers.base import SAMPLERS
 CPU = "cpu"
 """Stands as accelerator where engines run on the processor; no memory rule applies then."""
 
-_LATER_WORKLOADS = ("sharegpt", "shared_prefix", "conversation", "append_prefill", "trace")
-_LATER_OBJECTIVES = ("energy_per_token_j",)
 _LATER_SAMPLERS = ("quasi-random", "gp", "nsga2")
 
 
@@ -38,11 +36,11 @@ def _engine(name: str) -> str:
 
 
 def _workload(name: str) -> str:
-    return _known("workload", name, WORKLOADS.names(), _LATER_WORKLOADS)
+    return _known("workload", name, WORKLOADS.names())
 
 
 def _objective(name: str) -> str:
-    return _known("objective", name, OBJECTIVES.names(), _LATER_OBJECTIVES)
+    return _known("objective", name, OBJECTIVES.names())
 
 
 def _sampler(name: str) -> str:

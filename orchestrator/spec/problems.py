@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.spec.later import later_key, later_kind
 from orchestrator.spec.redaction import shape, shown
 from orchestrator.spec.refusal import NOT_YET, RefusedValueError, closest, suggestion
-from orchestrator.spec.sections import section_at
+from orchestrator.spec.sections import keys_of, section_at
 from runtimes.errors import Problem
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _BOUNDS = {
     "greater_than_equal": ("must be at least", "ge"),
     "less_than_equal": ("must be at most", "le"),
 }
+_NOUNS: Mapping[str | int, str] = {"of": "kind of ramp", "engine": "load generator"}
+_LOAD = re.compile(r"workload\.load(\.stages\[\d+\])?")
+_STAGE = re.compile(r"\.stages\[\d+\]")
 _SECTION_WANTED = ("dict_type", "model_type", "model_attributes_type")
 _EXAMPLES = {
     "name": "write `name: my-study`; runs are named after it",
@@ -45,6 +49,12 @@ _EXAMPLES = {
     "workload.load.kind": "write {kind: concurrency, value: 64} or {kind: poisson, rate: 8}",
     "workload.load.value": "write the number of requests in flight, as `value: 64`",
     "workload.load.rate": "write requests per second, as `rate: 8`",
+    "workload.load.cv": "write how much the gaps vary, relative to their mean, as `cv: 2`",
+    "workload.load.of": "write `of: concurrency` or `of: rate`",
+    "workload.load.from": "write what it starts from, as `from: 1`",
+    "workload.load.to": "write what it ends at, as `to: 64`",
+    "workload.load.over": "write how long it takes, as `over: 60s`",
+    "workload.load.stages": "write a list of loads, as `stages: [{kind: concurrency, value: 8}]`",
 }
 
 
@@ -74,14 +84,18 @@ def file_location(location: Location, data: object) -> Location:
     """Pydantic's location without what is not in the file: tags of unions, marks of keys."""
     kept: list[str | int] = []
     here = data
+    tagged = False
     for index, part in enumerate(location):
         if part == "[key]":
+            continue
+        if not tagged and part == value_at(here, ("kind",)):
+            tagged = True  # a key of the same name comes behind the tag: {kind: stages, stages: …}
             continue
         following = value_at(here, (part,))
         if following is ABSENT and not (index == len(location) - 1 and isinstance(here, Mapping)):
             continue
         kept.append(str(part) if isinstance(here, Mapping) else part)
-        here = following
+        here, tagged = following, False
     return tuple(kept)
 
 
@@ -135,7 +149,7 @@ def _unknown_key(detail: ErrorDetails, location: Location, root: type[BaseModel]
     if (instead := later_key(location)) is not None:
         return Problem(path, NOT_YET, remedy=instead)
     section = section_at(root, detail["loc"][:-1])
-    remedy = suggestion(key, list(section.model_fields)) if section is not None else ""
+    remedy = suggestion(key, keys_of(section)) if section is not None else ""
     return Problem(path, f"unknown key {key!r}", remedy=remedy)
 
 
@@ -154,12 +168,12 @@ def _wrong_choice(detail: ErrorDetails, location: Location, data: object) -> Pro
     if location[-1] == "kind" and (later := later_kind(location[:-1], value)) is not None:
         return later
     remedy = suggestion(value, known) if isinstance(value, str) else f"use {', '.join(known)}"
-    return Problem(
-        dotted(location), f"unknown {location[-1]}", shown(value, location, data), remedy
-    )
+    noun = _NOUNS.get(location[-1], location[-1])
+    return Problem(dotted(location), f"unknown {noun}", shown(value, location, data), remedy)
 
 
 def _example(path: str) -> str:
+    path = _STAGE.sub("", path)
     for key, text in _EXAMPLES.items():
         if path == key or path.endswith(f".{key}"):
             return text
@@ -177,4 +191,6 @@ def _meant_by(location: Location, unknown: Sequence[Location]) -> bool:
 
 
 def _section_example(path: str) -> str:
+    if _LOAD.fullmatch(path):
+        return "write {kind: concurrency, value: 64}"
     return "write {p99: LIMIT_MS}" if path.startswith("slo.") else "write `key: value` below it"

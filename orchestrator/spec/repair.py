@@ -31,9 +31,12 @@ def repaired(data: Mapping[str, Json], broken: Sequence[Location]) -> dict[str, 
             if isinstance(listed, list):
                 listed[location[1]] = elements[str(location[0])]
             continue
-        holder = value_at(rest, location[:-1])
-        if location and isinstance(holder, dict):
-            holder.pop(location[-1], None)
+        while location:  # of another list, the whole of it
+            holder = value_at(rest, location[:-1])
+            if isinstance(holder, dict):
+                holder.pop(location[-1], None)
+                break
+            location = location[:-1]
     for key, stand_in in _REQUIRED.items():
         if not rest.get(key):
             rest[key] = stand_in

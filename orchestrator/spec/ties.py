@@ -10,7 +10,7 @@ from orchestrator.spec.refusal import RefusedValueError, suggestion
 from runtimes.json_types import Json
 
 if TYPE_CHECKING:
-    from orchestrator.spec.models import WorkloadSpec
+    from orchestrator.spec.workloads import WorkloadSpec
 
 TIED_VALUES = ("concurrency", "rate", "requests", "input_tokens", "output_tokens")
 """What `equals` may name."""
@@ -45,19 +45,26 @@ def tied_value(tie: Tie, workload: WorkloadSpec) -> Json:
     Raises:
         RefusedValueError: `workload` has no such value.
     """
-    load = workload.load
     if tie.to in ("input_tokens", "output_tokens"):
-        tokens: Json = getattr(workload, tie.to)
+        if tie.to not in workload.settings:
+            raise RefusedValueError(
+                f"the workload {workload.kind} has no {tie.to} of its own",
+                "write the number itself",
+            )
+        tokens = workload.settings[tie.to]
         if isinstance(tokens, int) and not isinstance(tokens, bool):
             return tokens
         raise RefusedValueError(
             f"{tie.to} differs from request to request, so nothing can equal it",
             "write the number itself",
         )
+    load = workload.load
     value = {"concurrency": "value", "rate": "rate", "requests": "request_count"}[tie.to]
     found: Json = getattr(load, value, None)
     if isinstance(found, float) and found.is_integer():
         return int(found)
     if found is None:
-        raise RefusedValueError(f"the load {load.kind} has no {tie.to}", "write the number itself")
+        raise RefusedValueError(
+            f"the load {load.kind} has no {tie.to} of its own", "write the number itself"
+        )
     return found

@@ -82,6 +82,15 @@ def absolute_path(value: str) -> str:
     return os.path.abspath(expanded) if "/" in expanded else expanded  # noqa: PTH100  # keeps links
 
 
+def file_path(value: str) -> str:
+    """`expand_path` of a file's name, made absolute against the current directory.
+
+    Raises:
+        ValueError: a variable is not set, or nothing is left.
+    """
+    return os.path.abspath(expand_path(value))  # noqa: PTH100  # keeps links
+
+
 def _checked_revision(value: str) -> str:
     """`value`, which can name a branch, a tag or a commit: by git's own rules for them."""
     if _NO_REVISION.search(value):

@@ -15,8 +15,12 @@ _MERGE = "tag:yaml.org,2002:merge"
 _QUOTES = "text that starts with one of * & ! % @ ` has to stand in quotes"
 
 
-def read_mapping(path: Path) -> dict[str, Json]:
+def read_mapping(path: Path, *, example: str = "name: my-study") -> dict[str, Json]:
     """The file's top-level mapping.
+
+    Args:
+        path: the file.
+        example: a line that it may start with, for the message where it has no key at all.
 
     Raises:
         SpecError: it cannot be read, is no YAML, names a key twice, or is no mapping.
@@ -36,7 +40,7 @@ def read_mapping(path: Path) -> dict[str, Json]:
     except (_RepeatedKeysError, _UnreadableValueError) as error:
         raise SpecError(str(path), error.problems) from None
     if not isinstance(data, dict):
-        problem = Problem("", "is no mapping of keys", shape(data), "start with `name: my-study`")
+        problem = Problem("", "is no mapping of keys", shape(data), f"start with `{example}`")
         raise SpecError(str(path), [problem])
     return data
 

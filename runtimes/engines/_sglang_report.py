@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines.base import EngineReport
 from runtimes.json_types import Json, canonical_json
 
 _LOG_LINE = re.compile(r"server_args=(?P<listing>(?:ServerArgs\(|\{).*)")
+_CACHES = {"false": True, "true": False}
 # Live state, copies of the command, and secrets: no part of a configuration.
 _LEFT_OUT = frozenset(
     {
@@ -28,7 +30,21 @@ def read_report(*, log: str, version_json: str) -> EngineReport:
     answer = _answer(version_json)
     config = dict(_flat(answer)) or dict(_logged(log))
     version = answer.get("version")
-    return EngineReport(version=version if isinstance(version, str) else "", config=config)
+    return EngineReport(
+        version=version if isinstance(version, str) else "",
+        config=config,
+        prefix_cache=PrefixCache(
+            enabled=_CACHES.get(config.get("disable_radix_cache", "")),
+            block_tokens=_count(config.get("page_size")),
+            capacity_tokens=_count(config.get("max_total_num_tokens")),
+            replicas=(_count(config.get("dp_size")) or 1)
+            * (_count(config.get("attn_dp_size")) or 1),
+        ),
+    )
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _answer(body: str) -> Mapping[str, Json]:

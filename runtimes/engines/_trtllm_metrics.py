@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 
+from runtimes.cache_state import PrefixCache
 from runtimes.json_types import Json
 from runtimes.telemetry.prometheus_text import read_metrics
 
@@ -52,6 +53,15 @@ def last_iteration(body: str) -> Mapping[str, Json]:
         return {}
     newest = iterations[-1] if isinstance(iterations, list) and iterations else iterations
     return newest if isinstance(newest, dict) else {}
+
+
+def prefix_cache(stats: Mapping[str, Json]) -> PrefixCache:
+    """What `kvCacheStats` says of the size of the cache."""
+    block, blocks = _number(stats.get("tokensPerBlock")), _number(stats.get("maxNumBlocks"))
+    return PrefixCache(
+        block_tokens=int(block) if block else None,
+        capacity_tokens=int(block * blocks) if block and blocks else None,
+    )
 
 
 def _cache(stats: Json) -> dict[str, tuple[str, float]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines.base import EngineReport
 from runtimes.telemetry.prometheus_text import labels_of
 
 _CONFIG_LINE = re.compile(r"Initializing a V\d+ LLM engine \(v(?P<version>[^)]*)\) with config: ")
 _KEY = re.compile(r"\s*(?P<key>[A-Za-z_]\w*)=")
 _CACHE_METRIC = "vllm:cache_config_info"
+_SWITCH = {"True": True, "False": False}
 _OPEN, _CLOSE = "([{<", ")]}>"
 
 
@@ -29,7 +31,22 @@ def read_report(*, log: str, metrics_text: str, version_json: str) -> EngineRepo
     cache = labels_of(metrics_text, _CACHE_METRIC)
     config.update({f"cache_config.{label}": value for label, value in cache.items()})
     version = _version(version_json) or (line["version"] if line else "")
-    return EngineReport(version=version, config=config)
+    return EngineReport(version=version, config=config, prefix_cache=_prefix_cache(config))
+
+
+def _prefix_cache(config: Mapping[str, str]) -> PrefixCache:
+    block = _count(config.get("cache_config.block_size"))
+    blocks = _count(config.get("cache_config.num_gpu_blocks"))
+    return PrefixCache(
+        enabled=_SWITCH.get(config.get("cache_config.enable_prefix_caching", "")),
+        block_tokens=block,
+        capacity_tokens=block * blocks if block and blocks else None,
+        replicas=_count(config.get("data_parallel_size")) or 1,
+    )
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _version(version_json: str) -> str:

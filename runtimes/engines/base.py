@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines import _arguments
 from runtimes.engines._flags import FlagTable
 from runtimes.engines._search import SearchHint
@@ -44,10 +45,12 @@ class EngineReport:
     Attributes:
         version: version of the engine; empty when it does not say.
         config: the configuration it resolved to, flattened to text.
+        prefix_cache: what of its prefix cache follows from that.
     """
 
     version: str = ""
     config: Mapping[str, str] = field(default_factory=dict)
+    prefix_cache: PrefixCache = field(default_factory=PrefixCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,11 @@ class Engine(ABC):
         reserved_args: arguments servetune sets itself.
         metrics: engine's metric name → canonical name (see `CANONICAL_METRICS`). Series of one
             metric that differ in labels are summed; `*_ratio` takes their maximum.
-        request_fields: fields that pin sampling in the engine's own spelling; the load adds
-            lengths and prompts.
+        request_fields: fields that pin sampling in the engine's own spelling: greedy, with
+            nothing left to a default that a model brings along; the load adds lengths (which
+            every engine spells `max_tokens` and `min_tokens`) and prompts.
+        cache_reset_path: where a POST empties the prefix cache of an idle server, if it is
+            allowed to; None for engines that have no such route.
         api_key_env: variable that, when set for the engine, holds the key clients must send.
         options: settings of this engine in the experiment file that are not its own arguments,
             each with its default; a default's type is the type users must write.
@@ -93,6 +99,7 @@ class Engine(ABC):
     distribution: ClassVar[str] = ""
     metrics: ClassVar[Mapping[str, str]]
     request_fields: ClassVar[Mapping[str, Json]]
+    cache_reset_path: ClassVar[str | None] = None
     api_key_env: ClassVar[str | None] = None
     executable: ClassVar[str | None] = None
     options: ClassVar[Mapping[str, Json]] = {}

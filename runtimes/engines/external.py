@@ -39,6 +39,8 @@ class ExternalEngine(Engine):
     request_fields: ClassVar[Mapping[str, Json]] = {
         "temperature": 0.0,
         "top_p": 1.0,
+        # What stands for "off" differs between engines; the likeliest token alone is greedy.
+        "top_k": 1,
         "ignore_eos": True,
     }
     metrics: ClassVar[Mapping[str, str]] = VllmEngine.metrics

@@ -57,9 +57,13 @@ class SglangEngine(Engine):
     executable: ClassVar[str | None] = "sglang"
     options: ClassVar[Mapping[str, Json]] = {"entrypoint": "serve"}
     version_path: ClassVar[str] = "/server_info"
+    cache_reset_path: ClassVar[str | None] = "/flush_cache"
     request_fields: ClassVar[Mapping[str, Json]] = {
         "temperature": 0.0,
         "top_p": 1.0,
+        "top_k": -1,  # off (sampling_params.py, `verify`)
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
         "ignore_eos": True,
     }
     # Every pipeline stage reports the requests and the cache of its scheduler, which are the same:

@@ -39,6 +39,7 @@ class SimulatedEngine(Engine):
     name: ClassVar[str] = "simulated"
     options: ClassVar[Mapping[str, Json]] = {"imitates": "vllm", "startup_s": 0.5, "jitter": 0.0}
     request_fields: ClassVar[Mapping[str, Json]] = VllmEngine.request_fields
+    cache_reset_path: ClassVar[str | None] = VllmEngine.cache_reset_path
     metrics: ClassVar[Mapping[str, str]] = {
         **VllmEngine.metrics,
         "servetune_simulator_lateness_seconds_total": "lateness_seconds_total",

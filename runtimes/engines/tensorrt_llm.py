@@ -60,6 +60,8 @@ class TensorRtLlmEngine(Engine):
     request_fields: ClassVar[Mapping[str, Json]] = {
         "temperature": 0.0,
         "top_p": 1.0,
+        "top_k": 0,  # off (sampling_params.py, `_validate`)
+        "repetition_penalty": 1.0,
         "ignore_eos": True,
     }
     metrics: ClassVar[Mapping[str, str]] = _trtllm_metrics.TEXT_METRICS
@@ -126,7 +128,7 @@ class TensorRtLlmEngine(Engine):
         cache = _trtllm_metrics.last_iteration(metrics_text).get("kvCacheStats")
         sizes = cache if isinstance(cache, dict) else {}
         found = {name: str(sizes[name]) for name in _CACHE_SIZES if name in sizes}
-        return EngineReport(_version(log, version_json), found)
+        return EngineReport(_version(log, version_json), found, _trtllm_metrics.prefix_cache(sizes))
 
     def read_metrics(self, body: str) -> dict[str, tuple[str, float]]:
         return _trtllm_metrics.read(body)

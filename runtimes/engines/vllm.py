@@ -40,9 +40,14 @@ class VllmEngine(Engine):
     executable: ClassVar[str | None] = "vllm"
     options: ClassVar[Mapping[str, Json]] = {"entrypoint": "serve"}
     api_key_env: ClassVar[str | None] = "VLLM_API_KEY"
+    # Answers with VLLM_SERVER_DEV_MODE=1 only, among routes that nobody should find open.
+    cache_reset_path: ClassVar[str | None] = "/reset_prefix_cache"
     request_fields: ClassVar[Mapping[str, Json]] = {
         "temperature": 0.0,
         "top_p": 1.0,
+        "top_k": 0,  # off (sampling_params.py, `_verify_args`)
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
         "ignore_eos": True,
     }
     metrics: ClassVar[Mapping[str, str]] = {

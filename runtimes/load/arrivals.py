@@ -6,12 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from runtimes.workloads.base import Prompt
 
 _POISSON_STREAM = 0x706F6973
-"""Sets the gaps' random stream apart from every other use of the experiment's seed."""
+_GAMMA_STREAM = 0x67616D6D
+_RAMP_STREAM = 0x72616D70
+"""These set the loads' random streams apart from each other and from all other uses of the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class StopRules:
             both are narrower.
         hopeless: True ends a stage whose SLO cannot be met any more, or whose queue grows without
             end (`runtimes.load.saturation`).
+        reserve: True where the load's `requests` are no limit, but as many prompts as were made
+            ready for `duration_s`; a stage that has used them up before is ended by `prompts`.
     """
 
     duration_s: float | None = None
@@ -35,6 +39,7 @@ class StopRules:
     error_rate: float | None = None
     interval_width: float | None = None
     hopeless: bool = False
+    reserve: bool = False
 
 
 class Load(ABC):
@@ -57,7 +62,10 @@ class Load(ABC):
     @property
     @abstractmethod
     def value(self) -> float:
-        """What the load is set to: sessions in flight, or sessions per second."""
+        """What the load is set to: sessions in flight, or sessions per second.
+
+        The highest that it reaches, where it changes; of a replay, its speed.
+        """
 
     @abstractmethod
     def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...] | None:
@@ -98,6 +106,32 @@ class ConcurrencyLoad(Load):
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantLoad(Load):
+    """Open loop with equal gaps, the first session at once.
+
+    Raises:
+        ValueError: `rate` is not a positive number, or `requests` is below 1.
+    """
+
+    rate: float
+    requests: int
+    stop: StopRules = StopRules()
+    kind: ClassVar[str] = "constant"
+
+    def __post_init__(self) -> None:
+        _check_rate("rate", self.rate)
+        _check_requests(self.requests)
+
+    @property
+    def value(self) -> float:
+        return self.rate
+
+    def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
+        """Whole multiples of 1 / `rate`, each rounded by itself, so that no error adds up."""
+        return tuple(round(number * 1e9 / self.rate) for number in range(len(prompts)))
+
+
+@dataclass(frozen=True, slots=True)
 class PoissonLoad(Load):
     """Open loop with independent exponential gaps, the first before the first request.
 
@@ -114,8 +148,7 @@ class PoissonLoad(Load):
     kind: ClassVar[str] = "poisson"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError(f"rate: must be positive requests per second, got {self.rate}")
+        _check_rate("rate", self.rate)
         _check_requests(self.requests)
 
     @property
@@ -129,6 +162,161 @@ class PoissonLoad(Load):
         random = np.random.default_rng([_POISSON_STREAM, seed])
         gaps_ns = random.exponential(1e9 / self.rate, len(prompts))
         return tuple(np.cumsum(gaps_ns).astype(np.int64).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class GammaLoad(Load):
+    """Open loop with independent gamma-distributed gaps, the first before the first request.
+
+    Burstier than Poisson above a coefficient of variation of 1, more even below it, and
+    exponential at 1. Gaps are used as drawn, neither clamped nor rescaled.
+
+    Attributes:
+        cv: standard deviation of the gaps over their mean.
+
+    Raises:
+        ValueError: `rate` or `cv` is not a positive number, or `requests` is below 1.
+    """
+
+    rate: float
+    cv: float
+    requests: int
+    stop: StopRules = StopRules()
+    kind: ClassVar[str] = "gamma"
+
+    def __post_init__(self) -> None:
+        _check_rate("rate", self.rate)
+        if not (math.isfinite(self.cv) and self.cv > 0):
+            words = "must be a positive coefficient of variation (constant gaps: load constant)"
+            raise ValueError(f"cv: {words}, got {self.cv}")
+        _check_requests(self.requests)
+
+    @property
+    def value(self) -> float:
+        return self.rate
+
+    def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
+        """Cumulated gaps of mean 1 / `rate`: shape 1 / cv², scale cv² / `rate`."""
+        import numpy as np
+
+        random = np.random.default_rng([_GAMMA_STREAM, seed])
+        gaps_ns = random.gamma(self.cv**-2, self.cv**2 * 1e9 / self.rate, len(prompts))
+        return tuple(np.cumsum(gaps_ns).astype(np.int64).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class RampLoad(Load):
+    """A load that rises, or falls, evenly from `start` to `end` and then stays there.
+
+    Of a rate: an open loop, an inhomogeneous Poisson process whose intensity is the ramp. It is
+    drawn exactly, by inversion: arrivals of a Poisson process of rate 1, taken through the
+    inverse of the ramp's integral. Of concurrency: a closed loop.
+
+    Attributes:
+        start, end: requests per second, or requests in flight, which are whole.
+        over_s: how long it takes from the one to the other.
+
+    Raises:
+        ValueError: any of them is out of range; a rate may start from 0, but not end there.
+    """
+
+    of: Literal["concurrency", "rate"]
+    start: float
+    end: float
+    over_s: float
+    requests: int
+    stop: StopRules = StopRules()
+    kind: ClassVar[str] = "ramp"
+
+    def __post_init__(self) -> None:
+        if self.of == "rate":
+            if self.start != 0:
+                _check_rate("start", self.start)
+            _check_rate("end", self.end)
+        elif self.of == "concurrency":
+            for name, value in (("start", self.start), ("end", self.end)):
+                if not (math.isfinite(value) and value >= 1 and value == int(value)):
+                    words = f"must be a whole number of requests in flight from 1, got {value}"
+                    raise ValueError(f"{name}: {words}")
+        else:
+            raise ValueError(f"of: must be concurrency or rate, got {self.of!r}")
+        if not (math.isfinite(self.over_s) and self.over_s > 0):
+            raise ValueError(f"over_s: must be positive seconds, got {self.over_s}")
+        _check_requests(self.requests)
+
+    @property
+    def value(self) -> float:
+        return max(self.start, self.end)
+
+    def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...] | None:
+        """Arrivals of a ramped rate; None for concurrency."""
+        if self.of == "concurrency":
+            return None
+        import numpy as np
+
+        random = np.random.default_rng([_RAMP_STREAM, seed])
+        expected = np.cumsum(random.exponential(1.0, len(prompts)))
+        slope = (self.end - self.start) / self.over_s
+        during = (self.start + self.end) / 2 * self.over_s
+        # Root of start·t + slope·t²/2 = expected, in the form that is exact for slope 0 as well.
+        # Beyond the ramp it may have none; there the rate is constant.
+        root = np.sqrt(np.maximum(self.start**2 + 2 * slope * expected, 0.0))
+        ramped_s = 2 * expected / (self.start + root)
+        at_s = np.where(expected < during, ramped_s, self.over_s + (expected - during) / self.end)
+        return tuple((at_s * 1e9).astype(np.int64).tolist())
+
+    def held(self, elapsed_s: float) -> int | None:
+        if self.of == "rate":
+            return None
+        share = min(1.0, max(0.0, elapsed_s / self.over_s))
+        return round(self.start + (self.end - self.start) * share)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayLoad(Load):
+    """Open loop that sends when a trace did, `speed` times as fast.
+
+    Raises:
+        ValueError: `speed` is not a positive number, or `requests` is below 1.
+    """
+
+    speed: float
+    requests: int
+    stop: StopRules = StopRules()
+    kind: ClassVar[str] = "replay"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.speed) and self.speed > 0):
+            raise ValueError(f"speed: must be a positive factor, got {self.speed}")
+        _check_requests(self.requests)
+
+    @property
+    def value(self) -> float:
+        return self.speed
+
+    def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
+        """Each session's `at_s` over `speed`, counted from the first one's; order is kept.
+
+        Raises:
+            ValueError: a session has no arrival time, or one before its predecessor's.
+        """
+        offsets_ns: list[int] = []
+        for number, prompt in enumerate(prompts):
+            if prompt.at_s is None:
+                words = "has no arrival time; replay needs a workload of recorded arrivals"
+                raise ValueError(f"prompts: session {number} {words}")
+            first_s = prompts[0].at_s or 0.0
+            offset_ns = round((prompt.at_s - first_s) / self.speed * 1e9)
+            if offsets_ns and offset_ns < offsets_ns[-1]:
+                words = f"arrives at {prompt.at_s} s, before the session that precedes it"
+                raise ValueError(f"prompts: session {number} {words}")
+            offsets_ns.append(offset_ns)
+        return tuple(offsets_ns)
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"{name}: must be positive requests per second, got {rate}")
 
 
 def _check_requests(requests: int) -> None:

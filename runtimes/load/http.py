@@ -8,9 +8,9 @@ import ssl
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Protocol
 
-from runtimes.load.connection import Connection, HttpError, Receiver
+from runtimes.load.connection import Connection, HttpError, OnEnd, Receiver
+from runtimes.load.exchange import Exchange, LoadClient, awaited
 
 __all__ = ["HttpClient", "HttpError", "HttpResponse", "LoadClient", "Receiver"]
 
@@ -21,6 +21,9 @@ alike, closes one after 5 s, and a request that meets the closing is lost."""
 MAX_BODY_BYTES = 64 << 20
 """Longest body that `get` and `post` accept."""
 
+CONNECTING_AT_ONCE = 64
+"""Connections that `open` makes at the same time; a server's backlog holds more."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
@@ -28,32 +31,6 @@ class HttpResponse:
 
     status: int
     body: bytes
-
-
-class LoadClient(Protocol):
-    """What a load needs of a client; `HttpClient` says what each of it does."""
-
-    @property
-    def connections_opened(self) -> int:
-        """Connections made so far."""
-
-    async def open(self, count: int) -> None:
-        """Have at least `count` connections ready."""
-
-    def post_request(self, path: str, body: bytes) -> bytes:
-        """The bytes of a POST of the JSON `body`, for `stream`."""
-
-    async def stream(self, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
-        """Send `request` and report the response to `receiver` until it is complete."""
-
-    def mask(self, text: str) -> str:
-        """`text` without the API key."""
-
-    def give_up(self) -> None:
-        """Fail every exchange, under way and to come, with `connection lost`."""
-
-    async def close(self) -> None:
-        """Close every connection and wait until their sockets are released."""
 
 
 class HttpClient:
@@ -110,9 +87,18 @@ class HttpClient:
         Raises:
             HttpError: the server does not take them.
         """
-        self._idle = [connection for connection in self._idle if connection.is_open]
-        while len(self._idle) < count:
-            self._idle.append(await self._connect())
+        # What would be too old within the stage that is about to begin is of no use to it.
+        idle = list(self._idle)
+        self._idle[:] = [one for one in idle if self._usable(one, self._reuse_within_s / 2)]
+        for connection in set(idle).difference(self._idle):
+            connection.abort()
+        while (missing := count - len(self._idle)) > 0:
+            batch = [self._connect() for _ in range(min(missing, CONNECTING_AT_ONCE))]
+            made = await asyncio.gather(*batch, return_exceptions=True)
+            self._idle += [one for one in made if isinstance(one, Connection)]
+            for error in made:
+                if isinstance(error, BaseException):
+                    raise error
 
     async def get(self, path: str, *, timeout_s: float) -> HttpResponse:
         """The response to GET `path`, whatever its status.
@@ -139,22 +125,40 @@ class HttpClient:
         )
         return head.encode() + self._headers + b"\r\n" + body
 
-    async def stream(self, request: bytes, receiver: Receiver, *, timeout_s: float) -> None:
-        """Send `request` and report the response to `receiver` until it is complete.
+    def begin(
+        self,
+        request: bytes,
+        receiver: Receiver,
+        on_end: OnEnd,
+        *,
+        timeout_s: float,
+        affinity: int | None = None,
+    ) -> Exchange:
+        """Send `request`, at once where a connection is ready, and report the response.
+
+        `on_end` is called once, and never from within this call: with None when the response is
+        complete, otherwise with why it is not: `connection refused`, `connection lost`,
+        `cut stream`, `timeout` after `timeout_s`, `malformed response`, `rejected` by the
+        receiver, `cancelled`, or why no connection could be made. From within it the next request
+        may be begun.
+        """
+        exchange = Exchange(request, receiver, on_end, timeout_s=timeout_s, idle=self._idle)
+        connection = self._take_idle()
+        if connection is not None:
+            exchange.send(connection)
+        else:
+            exchange.send_once(self._connect)
+        return exchange
+
+    async def stream(
+        self, request: bytes, receiver: Receiver, *, timeout_s: float, affinity: int | None = None
+    ) -> None:
+        """`begin`, and return when the response is complete.
 
         Raises:
-            HttpError: no complete response within `timeout_s`; the reason says why: `connection
-                refused`, `connection lost`, `cut stream`, `timeout`, `malformed response`,
-                `rejected` by the receiver, or why no connection could be made.
+            HttpError: there was no complete response; the reason is as `begin` tells it.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                connection = await self._acquire()
-                await connection.exchange(request, receiver)
-        except TimeoutError:
-            raise HttpError("timeout") from None
-        if connection.is_open:
-            self._idle.append(connection)
+        await awaited(self, request, receiver, timeout_s=timeout_s, affinity=affinity)
 
     def mask(self, text: str) -> str:
         """`text` without the API key, should a server have echoed it."""
@@ -190,15 +194,19 @@ class HttpClient:
             raise
         return HttpResponse(body.status, b"".join(body.parts))
 
-    async def _acquire(self) -> Connection:
-        oldest_ns = perf_counter_ns() - self._reuse_within_s * 1e9
+    def _take_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            since_ns = connection.idle_since_ns
-            if connection.is_open and (since_ns is None or since_ns > oldest_ns):
+            if self._usable(connection, self._reuse_within_s):
                 return connection
             connection.abort()
-        return await self._connect()
+        return None
+
+    @staticmethod
+    def _usable(connection: Connection, within_s: float) -> bool:
+        since_ns = connection.idle_since_ns
+        recent = since_ns is None or since_ns > perf_counter_ns() - within_s * 1e9
+        return recent and connection.is_open
 
     async def _connect(self) -> Connection:
         if self._closed_because:
@@ -221,6 +229,9 @@ class HttpClient:
             except OSError as error:
                 failure = f"cannot connect: {error.strerror or error}"
             else:
+                if self._closed_because:
+                    connection.abort()  # the client was closed while this was being made
+                    raise HttpError(self._closed_because)
                 self._addresses = [address]
                 self.connections_opened += 1
                 return connection
@@ -247,6 +258,9 @@ class _Body:
         self._size = 0
 
     def on_sent(self, at_ns: int) -> None:
+        """Not needed here."""
+
+    def on_first_byte(self, at_ns: int) -> None:
         """Not needed here."""
 
     def on_head(self, status: int, content_type: str, at_ns: int) -> None:

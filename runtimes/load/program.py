@@ -19,6 +19,21 @@ class StageOutcome:
     measurement: Measurement
 
 
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Bounds of the highest rate at which an SLO holds, in sessions per second.
+
+    Attributes:
+        low: end of its interval, or the highest rate at which the SLO was seen to hold; None where
+            it held at none, or nobody looked.
+        high: likewise, or the lowest rate at which it did not hold; None where it always held, or
+            failed only where the client was the limit.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+
 class LoadProgram(ABC):
     """The stages of a trial, a frozen value that is pickled to where the load runs.
 
@@ -41,6 +56,10 @@ class LoadProgram(ABC):
     @abstractmethod
     def deciding(self, done: Sequence[StageOutcome]) -> int:
         """Index of the stage in `done`, which is not empty, whose measurement is the trial's."""
+
+    def bracket(self, done: Sequence[StageOutcome]) -> Bracket:
+        """What `done` says of the highest rate that the SLO allows, where that is looked for."""
+        return Bracket()
 
     @property
     @abstractmethod

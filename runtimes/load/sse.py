@@ -6,11 +6,10 @@ DONE = b"[DONE]"
 """Data of the event that ends an OpenAI-style stream."""
 
 MAX_EVENT_BYTES = 1 << 20
-"""Longest line, and longest event, that is accepted; a token's event has some hundred bytes."""
+"""Longest line that is accepted, and the most that the data lines of one event have together; a
+token's event has some hundred bytes."""
 
-
-class SseError(ValueError):
-    """The bytes are not a stream of events that this parser accepts."""
+_LF, _CR = b"\n\r"
 
 
 class SseParser:
@@ -20,38 +19,59 @@ class SseParser:
     of an event are joined with LF, an event ends at an empty line, one without data is dropped,
     and one that the stream leaves unfinished is never reported. A lone CR is no line end: no
     server sends one, and it would hold every event back until the next byte shows what it was.
+
+    Attributes:
+        error: why nothing more is read: a line or an event was longer than `max_event_bytes`;
+            None so far.
     """
 
-    __slots__ = ("_data", "_max_bytes", "_size", "_tail")
+    __slots__ = ("_data", "_fresh", "_max_bytes", "_size", "_tail", "error")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_event_bytes
         self._tail = bytearray()
         self._data: list[bytes] = []
         self._size = 0
+        self._fresh = True
+        self.error: str | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The data of each event that `data` completes, in order.
+        """The data of each event that `data` completes, in order, up to an error."""
+        # The usual read: one event of one line, and nothing left from before.
+        size = len(data)
+        if (
+            self._fresh
+            and data.startswith(b"data: ")
+            and data.find(b"\n") == size - 2
+            and data[-1] == _LF
+            and data[-3] != _CR
+            and size - 2 <= self._max_bytes
+        ):
+            return [data[6:-2]]
+        return self._read(data)
 
-        Raises:
-            SseError: a line or an event is longer than `max_event_bytes`. The parser is then
-                of no further use.
-        """
+    def _read(self, data: bytes) -> list[bytes]:
+        events: list[bytes] = []
+        if self.error is not None:
+            return events
         lines = data.split(b"\n")
         rest = lines.pop()
         if self._tail and lines:
             lines[0] = bytes(self._tail) + lines[0]
             self._tail.clear()
-        events: list[bytes] = []
         for line in lines:
-            self._check(len(line))
-            self._read_line(line.removesuffix(b"\r"), events)
-        if rest:
-            self._tail += rest
-            self._check(len(self._tail))
+            self._read_line(line, events)
+            if self.error is not None:
+                self._fresh = False
+                return events
+        self._tail += rest
+        self._check(len(self._tail))
+        self._fresh = not self._tail and not self._data
         return events
 
     def _read_line(self, line: bytes, events: list[bytes]) -> None:
+        self._check(len(line))
+        line = line.removesuffix(b"\r")
         if not line:
             if self._data:
                 events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
@@ -62,9 +82,9 @@ class SseParser:
         if field == b"data":
             value = value.removeprefix(b" ")
             self._data.append(value)
-            self._size += len(value) + 1
+            self._size += len(line)
             self._check(self._size)
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
-            raise SseError(f"event longer than {self._max_bytes} bytes")
+            self.error = f"event longer than {self._max_bytes} bytes"

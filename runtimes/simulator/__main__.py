@@ -23,6 +23,7 @@ from runtimes.simulator.resolve import Resolved, config_error, resolve
 from runtimes.simulator.server import Application
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
+DEV_MODE_VARIABLE = "VLLM_SERVER_DEV_MODE"
 _GRACE_S = 1
 """How long open streams may go on after SIGTERM."""
 
@@ -87,6 +88,7 @@ def _serve(own: OwnArguments, resolved: Resolved, fault: Fault) -> None:
         seed=own.seed,
         fault=fault,
         api_key=os.environ.get(API_KEY_VARIABLE),
+        dev_mode=os.environ.get(DEV_MODE_VARIABLE, "0") not in ("", "0"),
     )
     config = uvicorn.Config(
         application,

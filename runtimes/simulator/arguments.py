@@ -27,6 +27,7 @@ _FOLLOWED = frozenset(
     | {"distributed_executor_backend", "quantization_config", "headless", "nnodes", "node_rank"}
     | {"master_addr", "master_port", "data_parallel_address", "data_parallel_rpc_port"}
     | {"data_parallel_size_local", "data_parallel_start_rank", "load_format"}
+    | {"enable_prompt_tokens_details"}
 )
 
 
@@ -63,6 +64,7 @@ class EngineArguments:
         max_model_len: None takes the model's own.
         quantization: what the linear layers are quantised to.
         headless: True for a node that answers nobody.
+        prompt_tokens_details: True says in every `usage` how much of the prompt was cached.
         inert: flags that were given and have no effect here.
     """
 
@@ -78,6 +80,7 @@ class EngineArguments:
     block_size: int
     num_gpu_blocks_override: int | None
     headless: bool
+    prompt_tokens_details: bool
     inert: tuple[str, ...]
 
 
@@ -125,6 +128,7 @@ def parse_engine(argv: Sequence[str], model: str) -> EngineArguments:
         kv_cache_dtype=found.kv_cache_dtype or "auto",
         quantization=_quantization(found),
         headless=found.headless is True,
+        prompt_tokens_details=found.enable_prompt_tokens_details is True,
         block_size=found.block_size or 16,
         num_gpu_blocks_override=found.num_gpu_blocks_override,
         inert=tuple(

@@ -1,4 +1,4 @@
-"""OpenAI completions: reading a request, writing chunks, answers and errors."""
+"""OpenAI completions and chats: reading a request, writing chunks, answers and errors."""
 
 from __future__ import annotations
 
@@ -35,18 +35,22 @@ class CompletionRequest:
     """What the simulation needs of a request.
 
     Attributes:
-        prompt: token ids, or one word per simulated token of a text prompt.
+        prompt: token ids, or one word per simulated token of a text prompt or a chat.
         include_usage: a last chunk with empty choices carries the usage.
+        chat: True for a request to the chat route.
     """
 
     prompt: Sequence[int | str]
     max_tokens: int
     stream: bool
     include_usage: bool
+    chat: bool = False
 
 
-def read_request(body: bytes, *, served_name: str, max_model_len: int) -> CompletionRequest:
-    """Parse and check a request body.
+def read_request(
+    body: bytes, *, served_name: str, max_model_len: int, chat: bool = False
+) -> CompletionRequest:
+    """Parse and check a request body, of a chat where `chat`.
 
     Raises:
         RequestError: with vLLM's status: 404 for another model, 400 for everything else.
@@ -59,8 +63,10 @@ def read_request(body: bytes, *, served_name: str, max_model_len: int) -> Comple
         raise _bad("the body is not a JSON object")
     if fields.get("model") not in (None, served_name):
         raise RequestError(404, "NotFoundError", f"The model `{fields['model']}` does not exist.")
-    prompt = _prompt(fields.get("prompt"))
+    prompt = _rendered(fields.get("messages")) if chat else _prompt(fields.get("prompt"))
     max_tokens = fields.get("max_tokens")
+    if max_tokens is None and chat:
+        max_tokens = fields.get("max_completion_tokens")
     if max_tokens is None:
         max_tokens = _DEFAULT_MAX_TOKENS
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
@@ -79,34 +85,71 @@ def read_request(body: bytes, *, served_name: str, max_model_len: int) -> Comple
         max_tokens=max_tokens,
         stream=fields.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        chat=chat,
     )
 
 
 class Writer:
-    """Bodies of one completion's answer. A token's chunk is built once and sent many times."""
+    """Bodies of one completion's answer. A token's chunk is built once and sent many times.
 
-    def __init__(self, *, request_id: str, model: str, created: int) -> None:
-        self._head = {
-            "id": request_id,
-            "object": "text_completion",
-            "created": created,
-            "model": model,
-        }
-        self.token_chunk = self._chunk([_choice(TEXT, None)])
-        self.last_token_chunk = self._chunk([_choice(TEXT, "length")])
+    Args:
+        chat: True for the shapes of the chat route.
+        tells_cached: whether `usage` says how much of the prompt was cached.
 
-    def usage_chunk(self, prompt_tokens: int, output_tokens: int) -> bytes:
+    Attributes:
+        opening: what a stream begins with before any token: of a chat, who speaks.
+    """
+
+    def __init__(
+        self, *, number: int, model: str, created: int, chat: bool, tells_cached: bool
+    ) -> None:
+        self._chat = chat
+        self._tells_cached = tells_cached
+        self.request_id = f"{'chatcmpl' if chat else 'cmpl'}-{number:08x}"
+        self._head = {"id": self.request_id, "created": created, "model": model}
+        self.opening = b""
+        if chat:
+            self.opening = self._chunk([_delta({"role": "assistant", "content": ""}, None)])
+        self.token_chunk = self._chunk([self._choice(None)])
+        self.last_token_chunk = self._chunk([self._choice("length")])
+
+    def usage_chunk(self, request: CompletionRequest, cached_tokens: int) -> bytes:
         """The chunk after the last token, with no choices."""
-        return self._chunk([], _usage(prompt_tokens, output_tokens))
+        return self._chunk([], self._usage(request, cached_tokens))
 
-    def answer(self, prompt_tokens: int, output_tokens: int) -> bytes:
+    def answer(self, request: CompletionRequest, cached_tokens: int) -> bytes:
         """The body of an answer that was not streamed."""
-        choices = [_choice(TEXT * output_tokens, "length")]
-        usage = _usage(prompt_tokens, output_tokens)
-        return json.dumps({**self._head, "choices": choices, "usage": usage}).encode()
+        text = TEXT * request.max_tokens
+        said: dict[str, object] = {"message": {"role": "assistant", "content": text}}
+        choice = {"index": 0, **(said if self._chat else {"text": text})}
+        choice |= {"logprobs": None, "finish_reason": "length", "stop_reason": None}
+        fields = {
+            **self._head,
+            "object": "chat.completion" if self._chat else "text_completion",
+            "choices": [choice],
+            "usage": self._usage(request, cached_tokens),
+        }
+        return json.dumps(fields).encode()
+
+    def _usage(self, request: CompletionRequest, cached_tokens: int) -> dict[str, object]:
+        prompt_tokens, output_tokens = len(request.prompt), request.max_tokens
+        return {
+            "prompt_tokens": prompt_tokens,
+            "total_tokens": prompt_tokens + output_tokens,
+            "completion_tokens": output_tokens,
+            "prompt_tokens_details": (
+                {"cached_tokens": cached_tokens} if self._tells_cached else None
+            ),
+        }
+
+    def _choice(self, finish_reason: str | None) -> dict[str, object]:
+        if self._chat:
+            return _delta({"content": TEXT}, finish_reason)
+        return _choice(TEXT, finish_reason)
 
     def _chunk(self, choices: list[dict[str, object]], usage: object = None) -> bytes:
-        fields = {**self._head, "choices": choices}
+        kind = "chat.completion.chunk" if self._chat else "text_completion"
+        fields = {**self._head, "object": kind, "choices": choices}
         if usage is not None:
             fields["usage"] = usage
         return b"data: " + json.dumps(fields).encode() + b"\n\n"
@@ -120,11 +163,34 @@ def error_body(status: int, kind: str, message: str) -> bytes:
 
 def _prompt(prompt: object) -> Sequence[int | str]:
     if isinstance(prompt, str) and prompt:
-        step = _CHARACTERS_PER_TOKEN
-        return [prompt[at : at + step] for at in range(0, len(prompt), step)]
+        return _words(prompt)
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return prompt
     raise _bad("prompt must be a text or a list of token ids, and not empty.")
+
+
+def _words(text: str) -> list[int | str]:
+    step = _CHARACTERS_PER_TOKEN
+    return [text[at : at + step] for at in range(0, len(text), step)]
+
+
+def _rendered(messages: object) -> Sequence[int | str]:
+    """A chat as a template makes one prompt of it: each message after a token of who speaks."""
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages must be a list of messages, and not empty.")
+    words: list[int | str] = []
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, str):
+            raise _bad("a message must have a role and a text as its content.")
+        words += [f"<{message.get('role')}>", *_words(content)]
+    return [*words, "<assistant>"]
+
+
+def _delta(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:
+    choice: dict[str, object] = {"index": 0, "delta": delta, "logprobs": None}
+    end = {} if finish_reason is None else {"stop_reason": None}
+    return {**choice, "finish_reason": finish_reason, **end}
 
 
 def _choice(text: str, finish_reason: str | None) -> dict[str, object]:
@@ -134,15 +200,6 @@ def _choice(text: str, finish_reason: str | None) -> dict[str, object]:
         "logprobs": None,
         "finish_reason": finish_reason,
         "stop_reason": None,
-    }
-
-
-def _usage(prompt_tokens: int, output_tokens: int) -> dict[str, object]:
-    return {
-        "prompt_tokens": prompt_tokens,
-        "total_tokens": prompt_tokens + output_tokens,
-        "completion_tokens": output_tokens,
-        "prompt_tokens_details": None,
     }
 
 

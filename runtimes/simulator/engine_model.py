@@ -67,6 +67,7 @@ class _Sequence:
     in_flight: bool = False
     aborted: bool = False
     seen: bool = False
+    cached: int = 0
 
     @property
     def missing(self) -> int:
@@ -91,10 +92,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """One token of one request; `finished` marks its last."""
+    """One token of one request.
+
+    Attributes:
+        finished: True for its last.
+        cached_tokens: prompt tokens of the request that were found in the prefix cache.
+    """
 
     request_id: str
     finished: bool
+    cached_tokens: int = 0
 
 
 class EngineModel:
@@ -159,6 +166,10 @@ class EngineModel:
             self._retire(sequence)
         else:
             self._waiting.remove(sequence)
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget every cached prefix; False, and nothing forgotten, while requests run."""
+        return self._pool.forget()
 
     def begin_step(self) -> Step | None:
         """Schedule the next step; None when nothing can run now."""
@@ -243,6 +254,7 @@ class EngineModel:
         if self.limits.prefix_caching:
             self.counters.prefix_queries += sequence.request.prompt_tokens
             self.counters.prefix_hits += sequence.computed
+            sequence.cached = sequence.computed
 
     def _preempt(self, sequence: _Sequence) -> None:
         """Free a sequence's blocks and queue it first; it computes everything again."""
@@ -268,7 +280,7 @@ class EngineModel:
             self.counters.finished_requests += 1
             self._retire(sequence)
             del self._by_id[request.id]
-        return Emission(request.id, finished)
+        return Emission(request.id, finished, sequence.cached)
 
 
 def _work(batch: list[tuple[_Sequence, int]]) -> StepWork:

@@ -87,6 +87,13 @@ class BlockPool:
             holding.private -= 1
             self._private -= 1
 
+    def forget(self) -> bool:
+        """Drop every block kept for reuse; False, and nothing dropped, while any is held."""
+        if self.held:
+            return False
+        self._idle.clear()
+        return True
+
     def release(self, holding: Holding) -> None:
         """Take everything back; the end of a prompt is forgotten before its beginning."""
         self._private -= holding.private

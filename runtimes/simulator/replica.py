@@ -17,9 +17,13 @@ class ClientGoneError(Exception):
 
 
 class TokenStream:
-    """Tokens of one request on their way from the replica to its HTTP response."""
+    """Tokens of one request on their way from the replica to its HTTP response.
+
+    `cached_tokens` are those of its prompt that were found in the prefix cache; known at its end.
+    """
 
     def __init__(self) -> None:
+        self.cached_tokens = 0
         self._ready = 0
         self._finished = False
         self._closed = False
@@ -91,7 +95,10 @@ class Replica:
         """
         self.model.add(request)
         stream = self._streams[request.id] = TokenStream()
-        self._start_steps(asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        # uvloop's timers round to the millisecond: the last step may have ended before its time,
+        # and nothing else would start this one.
+        self._start_steps(now_s if self._under_way else max(now_s, self._stage_free_s))
         return stream
 
     def abort(self, request_id: str) -> None:
@@ -125,6 +132,7 @@ class Replica:
         for emission in self.model.finish_step(step):
             stream = self._streams.get(emission.request_id)
             if stream is not None:
+                stream.cached_tokens = emission.cached_tokens
                 stream.push(finished=emission.finished)
             if emission.finished:
                 self._streams.pop(emission.request_id, None)

@@ -42,6 +42,8 @@ Respond: TypeAlias = Callable[
     [CompletionRequest, TokenStream, Writer, Send], Coroutine[object, object, None]
 ]
 
+_CHAT = "/v1/chat/completions"
+_GENERATING = ("/v1/completions", _CHAT)
 _JSON = b"application/json"
 _EVENTS = b"text/event-stream; charset=utf-8"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
@@ -53,6 +55,7 @@ class Application:
     Args:
         startup_s: from the first event-loop turn to healthy.
         jitter, seed: noise of step durations, see `Replica`.
+        dev_mode: True adds the route that empties the prefix cache, as vLLM does.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class Application:
         seed: int = 0,
         fault: Fault = Fault.NONE,
         api_key: str | None = None,
+        dev_mode: bool = False,
     ) -> None:
         self._resolved = resolved
         self._api_key = api_key
+        self._dev_mode = dev_mode
         self._startup_s = startup_s
         self._fault = fault
         self._replicas = [
@@ -124,8 +129,11 @@ class Application:
         elif method == "GET" and path in self._pages:
             body, content_type = self._pages[path]()
             await _answer(send, 200, body, content_type)
-        elif method == "POST" and path == "/v1/completions":
-            await self._completions(receive, send)
+        elif method == "POST" and path in _GENERATING:
+            await self._completions(receive, send, chat=path == _CHAT)
+        elif method == "POST" and path == "/reset_prefix_cache" and self._dev_mode:
+            done = [replica.model.reset_prefix_cache() for replica in self._replicas]
+            await _answer(send, 200, json.dumps({"success": all(done)}).encode())
         else:
             await _answer(send, 404, error_body(404, "NotFoundError", f"no {method} {path}"))
 
@@ -137,7 +145,7 @@ class Application:
         assert isinstance(headers, list)
         return (b"authorization", f"Bearer {self._api_key}".encode()) in map(tuple, headers)
 
-    async def _completions(self, receive: Receive, send: Send) -> None:
+    async def _completions(self, receive: Receive, send: Send, *, chat: bool) -> None:
         body = await _read_body(receive)
         number = next(self._numbers)
         due = self._fault.due(number)
@@ -152,6 +160,7 @@ class Application:
                 body,
                 served_name=self._resolved.arguments.served_name,
                 max_model_len=self._resolved.limits.max_model_len,
+                chat=chat,
             )
         except RequestError as error:
             await _answer(send, error.status, error.body())
@@ -159,18 +168,26 @@ class Application:
         respond = _stream if request.stream else _collect
         if due and self._fault is Fault.CRASH:
             respond = _crash
-        await self._serve(f"cmpl-{number:08x}", request, respond, receive, send)
+        arguments = self._resolved.arguments
+        writer = Writer(
+            number=number,
+            model=arguments.served_name,
+            created=self._created,
+            chat=chat,
+            tells_cached=arguments.prompt_tokens_details,
+        )
+        await self._serve(request, respond, writer, receive, send)
 
     async def _serve(
         self,
-        request_id: str,
         request: CompletionRequest,
         respond: Respond,
+        writer: Writer,
         receive: Receive,
         send: Send,
     ) -> None:
         """Play one request; a client that goes away frees its place at once."""
-        limits = self._resolved.limits
+        limits, request_id = self._resolved.limits, writer.request_id
         hashes = block_hashes(request.prompt, limits.block_size) if limits.prefix_caching else ()
         await asyncio.sleep(FRONTEND_S)
         replica = least_loaded(self._replicas)
@@ -178,9 +195,6 @@ class Application:
             Request(request_id, len(request.prompt), request.max_tokens, hashes)
         )
         watcher = asyncio.create_task(_close_on_disconnect(receive, stream))
-        writer = Writer(
-            request_id=request_id, model=self._resolved.arguments.served_name, created=self._created
-        )
         try:
             await respond(request, stream, writer, send)
         except ClientGoneError:
@@ -203,18 +217,24 @@ class Application:
 async def _stream(
     request: CompletionRequest, stream: TokenStream, writer: Writer, send: Send
 ) -> None:
-    """Server-sent events: one chunk per token, the usage if asked for, `[DONE]`."""
+    """Server-sent events: one chunk per token, the usage if asked for, `[DONE]`.
+
+    A chat says who speaks as its first token is there.
+    """
     await send(_start_message(200, _EVENTS))
-    finished = False
+    opening, finished = writer.opening, False
     while not finished:
         tokens, finished = await stream.take()
+        if opening:
+            await send({"type": "http.response.body", "body": opening, "more_body": True})
+            opening = b""
         for left in range(tokens, 0, -1):
             last = finished and left == 1
             chunk = writer.last_token_chunk if last else writer.token_chunk
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     end = DONE
     if request.include_usage:
-        end = writer.usage_chunk(len(request.prompt), request.max_tokens) + DONE
+        end = writer.usage_chunk(request, stream.cached_tokens) + DONE
     await send({"type": "http.response.body", "body": end})
 
 
@@ -225,7 +245,7 @@ async def _collect(
     finished = False
     while not finished:
         _, finished = await stream.take()
-    await _answer(send, 200, writer.answer(len(request.prompt), request.max_tokens))
+    await _answer(send, 200, writer.answer(request, stream.cached_tokens))
 
 
 async def _crash(

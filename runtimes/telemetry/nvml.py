@@ -50,6 +50,7 @@ class GpuState:
         index: its number on the node, in the order of the PCI bus.
         memory_total_bytes, memory_used_bytes: 0 where the device does not tell. What the driver
             keeps for itself is not among what is used, as in `nvidia-smi`.
+        energy_mj: energy used since the driver was loaded, millijoules.
         utilization_ratio: share of the last sample period in which a kernel ran, 0 to 1.
         processes: those that compute on it, as far as they can be seen from here.
     """
@@ -64,6 +65,7 @@ class GpuState:
     temperature_c: int | None = None
     sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
+    energy_mj: int | None = None
     processes: tuple[GpuProcess, ...] = ()
 
     @property
@@ -119,6 +121,7 @@ def _state(nvml: ModuleType, index: int) -> GpuState | None:
         temperature_c=_told(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
         sm_clock_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
         memory_clock_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        energy_mj=_told(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         processes=tuple(
             process_of(process.pid, process.usedGpuMemory)
             for process in _told(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()

@@ -20,7 +20,8 @@ class Prompt:
     `think_s` after the turn before has ended.
 
     Attributes:
-        token_ids: the prompt, as token ids.
+        token_ids: the prompt, as token ids; of a chat those of the contents, without what the
+            template adds.
         output_tokens: tokens to ask for; generation is forced to this length.
         shared_tokens: leading tokens that an earlier prompt of the stage, or one that primed it,
             has as well, so that a prefix cache is meant to hold them.
@@ -68,16 +69,14 @@ class Workload(ABC):
 
     Class attributes:
         name: as users write it.
-        defaults: every setting it takes that may be left out, with its default.
+        defaults: every setting it takes that may be left out, with its default. Written out, they
+            mean the same; a setting that excludes another has None.
         required: the settings that may not.
-        content_free: True when the tokens mean nothing, so that what depends on content, as the
-            acceptance of speculation or the balance of experts, is not what users will see.
     """
 
     name: ClassVar[str]
     defaults: ClassVar[Mapping[str, Json]] = {}
     required: ClassVar[tuple[str, ...]] = ()
-    content_free: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -109,6 +108,15 @@ class Workload(ABC):
     def primers(self, stage: str) -> list[Prompt]:
         """Prompts to send, one after the other, so that `stage` starts from a warm cache."""
         return []
+
+    @property
+    def content_free(self) -> bool:
+        """True when the tokens mean nothing.
+
+        What depends on content, as the acceptance of speculation or the balance of experts, is
+        then not what users will see.
+        """
+        return True
 
     @property
     def size(self) -> int | None:

@@ -70,24 +70,29 @@ def digits_needed(numbers: npt.NDArray[np.uint64], base: int) -> npt.NDArray[np.
     return needed
 
 
-def spell(numbers: npt.NDArray[np.uint64], base: int, key: int) -> npt.NDArray[np.int64]:
-    """Rows of `width(base)` shifted digits, one row a number, lowest digit first."""
+def spell(
+    numbers: npt.NDArray[np.uint64], base: int, keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.int64]:
+    """Rows of `width(base)` shifted digits, one row a number, lowest digit first.
+
+    Rows with the same key differ wherever their numbers do.
+    """
     import numpy as np
 
     rest = numbers.copy()
-    state = np.full(len(numbers), key, dtype=np.uint64)
+    state = keys
     columns = []
     for _ in range(width(base)):
-        state = _mix(state)
+        state = mix(state)
         digit = rest % np.uint64(base)
         rest //= np.uint64(base)
         columns.append((digit + state % np.uint64(base)) % np.uint64(base))
-        state += digit + np.uint64(1)
+        state = state + digit + np.uint64(1)
     return np.stack(columns, axis=1).astype(np.int64)
 
 
-def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
+def mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """A one-to-one scrambling of 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     import numpy as np
 
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

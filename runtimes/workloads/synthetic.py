@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from runtimes.json_types import Json
-from runtimes.workloads import distinct
+from runtimes.workloads.alphabet import Alphabet, Spelling, alphabet_for
 from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
 from runtimes.workloads.lengths import Lengths
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-MIN_VOCAB = 8
+from runtimes.workloads.segments import Maker, roots
+from runtimes.workloads.settings import COMMON, Settings
 
 
 @WORKLOADS.register("synthetic")
@@ -24,37 +19,33 @@ MIN_VOCAB = 8
 class SyntheticWorkload(Workload):
     """Token ids drawn evenly, all prompts of an engine's life distinct by construction.
 
-    How, is told in `runtimes.workloads.distinct`. A prompt drawn too short to spell its number
-    is made as long as it needs, within the longest length; one token is enough for some hundred
-    prompts, two for the first hundred thousand, at a usual vocabulary.
-
-    Ids at the ends of the vocabulary, where special tokens are, are not used.
+    How, is told in `runtimes.workloads.segments`. A prompt drawn too short to differ is made as
+    long as it needs, within the longest length.
     """
 
     input_tokens: Lengths
     output_tokens: Lengths
-    vocab: int
+    alphabet: Alphabet
     seed: int
     name: ClassVar[str] = "synthetic"
-    defaults: ClassVar[Mapping[str, Json]] = {"input_tokens": 512, "output_tokens": 128}
+    defaults: ClassVar[Mapping[str, Json]] = {
+        "input_tokens": 512,
+        "output_tokens": 128,
+        **COMMON,
+    }
 
     @classmethod
     def from_settings(
         cls, settings: Mapping[str, Json], context: WorkloadContext
     ) -> SyntheticWorkload:
-        """Read `input_tokens` and `output_tokens`, each a number or mean and stddev."""
-        vocab = context.vocab
-        if vocab < MIN_VOCAB:
-            raise ValueError(f"vocab: must be at least {MIN_VOCAB}, got {vocab}")
-        known = ("input_tokens", "output_tokens")
-        for setting in settings:
-            if setting not in known:
-                raise ValueError(f"{setting}: unknown setting; known: {', '.join(known)}")
-        lengths = []
-        for setting in known:
-            value = settings.get(setting, cls.defaults[setting])
-            lengths.append(Lengths.parse(setting, value))
-        return cls(lengths[0], lengths[1], vocab, context.seed)
+        """Read `input_tokens` and `output_tokens`, each a number or a distribution."""
+        given = Settings(cls, settings)
+        return cls(
+            Lengths.parse("input_tokens", given["input_tokens"]),
+            Lengths.parse("output_tokens", given["output_tokens"]),
+            alphabet_for(context, skip_special_ids=given.flag("skip_special_ids")),
+            context.seed,
+        )
 
     @property
     def max_context(self) -> int:
@@ -66,59 +57,21 @@ class SyntheticWorkload(Workload):
         Raises:
             ValueError: prompts as short as `input_tokens` allows cannot all differ.
         """
-        import numpy as np  # here, because workloads are also made where no prompt ever is
-
-        tag = int.from_bytes(hashlib.sha256(stage.encode()).digest()[:16], "big")
-        streams = np.random.SeedSequence([self.seed, tag]).spawn(3)
-        input_random, output_random, token_random = map(np.random.default_rng, streams)
-        codes = self._codes(stage, count)
-        lengths = self._input_lengths(input_random, stage, codes)
+        maker = Maker(self.alphabet, self.seed, stage)
+        input_random, output_random = maker.randoms(2)
+        drawn = self.input_tokens.draw(input_random, count)
         outputs = self.output_tokens.draw(output_random, count).tolist()
-        lowest, base = self._ids
-        tokens = token_random.integers(0, base, int(lengths.sum()), dtype=np.int64)
-        ends = np.cumsum(lengths)
-        starts = ends - lengths
-        spelled = distinct.spell(codes, base, self._key)
-        for position in range(spelled.shape[1]):
-            has = lengths > position
-            tokens[starts[has] + position] = spelled[has, position]
-        ids = (tokens + lowest).tolist()
-        return [
-            Prompt(tuple(ids[start:end]), output)
-            for start, end, output in zip(starts.tolist(), ends.tolist(), outputs, strict=True)
-        ]
-
-    @property
-    def _ids(self) -> tuple[int, int]:
-        """Lowest usable id, and how many there are from it on."""
-        lowest = min(16, self.vocab // 8)
-        return lowest, int(self.vocab * 0.95) - lowest
-
-    @property
-    def _key(self) -> int:
-        return int.from_bytes(hashlib.sha256(f"{self.seed}".encode()).digest()[:8], "big")
-
-    def _codes(self, stage: str, count: int) -> npt.NDArray[np.uint64]:
-        """The number that each prompt of the stage spells."""
-        import numpy as np
-
-        if count >= distinct.MAX_INDEX:
-            raise ValueError(f"count: must be below {distinct.MAX_INDEX}, got {count}")
-        indices = np.arange(count, dtype=np.uint64)
-        return distinct.pair(distinct.stage_number(stage), indices)
-
-    def _input_lengths(
-        self, random: np.random.Generator, stage: str, codes: npt.NDArray[np.uint64]
-    ) -> npt.NDArray[np.int64]:
-        """Drawn lengths, raised where a prompt would be too short to spell its number."""
-        import numpy as np
-
-        base = self._ids[1]
-        needed = distinct.digits_needed(codes, base)
+        segments = maker.fitted(roots(drawn))
         longest = self.input_tokens.longest
-        if len(needed) and int(needed.max()) > longest:
+        needed = int(segments.lengths.max(initial=0))
+        if needed > longest:
             raise ValueError(
-                f"input_tokens: {len(needed)} prompts of stage {stage!r} with at most {longest} "
-                f"tokens from {base} usable ids cannot all differ; allow {int(needed.max())} tokens"
+                f"input_tokens: {count} prompts of stage {stage!r} with at most {longest} tokens "
+                f"from {self.alphabet.size} usable ids cannot all differ; allow {needed} tokens"
             )
-        return np.maximum(self.input_tokens.draw(random, len(codes)), needed)
+        spelling = Spelling(self.alphabet)
+        made = maker.numbers(segments)
+        return [
+            Prompt(ids, output, messages=messages)
+            for (ids, messages), output in zip(map(spelling.content, made), outputs, strict=True)
+        ]

@@ -1,26 +1,16 @@
-"""Latencies of requests: `ttft_p99_ms`, `tpot_mean_ms`, `itl_p50_ms`, `e2e_p95_ms`, …"""
+"""Latencies of requests: `ttft_p99_ms`, `itl_p99_9_ms`, `e2e_scheduled_mean_ms`, …"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
-from runtimes.measurement import Distribution, Measurement
+from runtimes.measurement import PERCENTILES, Distribution, Measurement, percentile_name
 from search.objectives.base import OBJECTIVES, Direction, Objective
 
-_METRICS: Mapping[str, Callable[[Measurement], Distribution | None]] = {
-    "ttft": lambda measurement: measurement.ttft_ms,
-    "tpot": lambda measurement: measurement.tpot_ms,
-    "itl": lambda measurement: measurement.itl_ms,
-    "e2e": lambda measurement: measurement.e2e_ms,
-}
-_STATISTICS: Mapping[str, Callable[[Distribution], float]] = {
-    "mean": lambda latency: latency.mean,
-    "p50": lambda latency: latency.p50,
-    "p90": lambda latency: latency.p90,
-    "p95": lambda latency: latency.p95,
-    "p99": lambda latency: latency.p99,
-}
+METRICS = ("ttft", "ttft_scheduled", "tpot", "itl", "e2e", "e2e_scheduled")
+STATISTICS = ("mean", *map(percentile_name, PERCENTILES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +20,7 @@ class Latency(Objective):
     unit: str = "ms"
     direction: Direction = "minimize"
     read: Callable[[Measurement], Distribution | None]
-    statistic: Callable[[Distribution], float]
+    statistic: Callable[[Distribution], float | None]
 
     def value(
         self, measurement: Measurement, *, gpus: int, gpu_price_per_hour: float | None = None
@@ -39,7 +29,8 @@ class Latency(Objective):
         return None if latency is None else self.statistic(latency)
 
 
-for _metric, _read in _METRICS.items():
-    for _statistic, _reduce in _STATISTICS.items():
+for _metric in METRICS:
+    for _statistic in STATISTICS:
         _name = f"{_metric}_{_statistic}_ms"
+        _read, _reduce = attrgetter(f"{_metric}_ms"), attrgetter(_statistic)
         OBJECTIVES.add(_name, Latency(name=_name, read=_read, statistic=_reduce))

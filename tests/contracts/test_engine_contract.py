@@ -73,6 +73,9 @@ class TestEngineContract:
         fields = create_engine(name).request_fields
         assert json.loads(json.dumps(fields)) == fields
         assert fields["temperature"] == 0.0
+        assert fields["top_p"] == 1.0
+        assert fields["ignore_eos"] is True
+        assert "top_k" in fields
 
     @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
     def test_plans_every_layout_on_its_gpus(self, name: str, layout: ParallelLayout) -> None:

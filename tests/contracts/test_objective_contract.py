@@ -10,7 +10,22 @@ import pytest
 from runtimes.measurement import Distribution, Measurement
 from search.objectives.base import OBJECTIVES, Objective
 
-_LATENCY = Distribution(10, mean=10.0, p50=9.0, p90=12.0, p95=14.0, p99=18.0, max=20.0)
+_LATENCY = Distribution(
+    10,
+    mean=10.0,
+    p50=9.0,
+    p90=12.0,
+    p95=14.0,
+    p99=18.0,
+    max=20.0,
+    p0_1=1.0,
+    p1=1.5,
+    p5=2.0,
+    p10=3.0,
+    p25=6.0,
+    p75=11.0,
+    p99_9=19.0,
+)
 _MEASURED = Measurement(
     requests_completed=10,
     requests_failed=0,
@@ -27,6 +42,10 @@ _MEASURED = Measurement(
     output_throughput=250.0,
     total_throughput=750.0,
     goodput=4.0,
+    ttft_scheduled_ms=_LATENCY,
+    e2e_scheduled_ms=_LATENCY,
+    slo_attainment=0.8,
+    energy_j=1000.0,
 )
 _NOTHING = replace(
     _MEASURED,
@@ -42,6 +61,9 @@ _NOTHING = replace(
     output_throughput=0.0,
     total_throughput=0.0,
     goodput=0.0,
+    ttft_scheduled_ms=None,
+    e2e_scheduled_ms=None,
+    slo_attainment=None,
 )
 
 

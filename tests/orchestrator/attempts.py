@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.messages import (
     AttemptDone,
     Broken,
+    CrossChecked,
     Measured,
     PhaseEntered,
     StageDone,
@@ -25,6 +26,7 @@ from runtimes.json_types import Json
 from runtimes.plan import Allocation, DeploymentPlan, ProcessPlan
 from search.trial import Params
 from tests.e2e import studies
+from tracking.records import StageRecord
 
 
 def order(*, requests: int = 12, streams: int = 4, gpus: int = 1, **timeouts: float) -> TrialOrder:
@@ -96,6 +98,10 @@ class Attempt:
     @property
     def stages(self) -> list[StageDone]:
         return [event for event in self.events if isinstance(event, StageDone)]
+
+    @property
+    def cross_checked(self) -> list[StageRecord]:
+        return [event.record for event in self.events if isinstance(event, CrossChecked)]
 
     @property
     def steps(self) -> list[str]:

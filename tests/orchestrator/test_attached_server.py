@@ -107,6 +107,8 @@ def test_one_that_dies_under_load_is_told(tmp_path: Path) -> None:
         attempt = attempted(attached_to(server.url))
     failure = attempt.failure
     assert failure.kind in (FailureKind.CRASHED, FailureKind.REQUESTS_FAILED)
+    assert "the engine's log" not in failure.remedy
+    assert "started elsewhere" in failure.remedy
     assert attempt.stages
 
 
@@ -136,6 +138,7 @@ def test_a_key_is_needed_named_and_enough(tmp_path: Path) -> None:
     for attempt in (refused, wrong):
         assert attempt.failure.kind is FailureKind.REQUESTS_FAILED
         assert attempt.failure.message.endswith("answered HTTP 401: it wants an API key")
+        assert "--api-key-env" in attempt.failure.remedy
         assert "engines.external.env.OPENAI_API_KEY" in attempt.failure.remedy
     assert right.measured.measurement.requests_completed == 12
     assert KEY not in repr(right.done)

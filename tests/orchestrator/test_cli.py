@@ -201,6 +201,20 @@ def test_a_study_in_which_everything_is_excluded_ends_and_says_why(tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
+def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "name: n\nmodel: m\nengines: {vllm: {search: {seed: [1, 2]}}}\n"
+        "cluster: {kind: in_process, simulated_gpus: 1}\n"
+    )
+    done = subprocess.run(  # the kernel refuses to write to any file, as it does on a full disk
+        ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command("run", "study.yaml")],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "results: runs cannot be written: File too large; name another" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # --- grafana ------------------------------------------------------------------------------------
 
 

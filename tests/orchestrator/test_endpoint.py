@@ -7,10 +7,11 @@ import json
 from contextlib import suppress
 from http import HTTPStatus
 
-from orchestrator.endpoint import Endpoint
-from orchestrator.engine_session import EngineSession
+from orchestrator.endpoint import QUICK_S, Endpoint
+from orchestrator.engine_session import EngineSession, IdleCounters
 from runtimes.engines.base import create_engine
 from runtimes.json_types import Json
+from runtimes.load.address import ServerAddress
 from tests.orchestrator.attempts import order
 
 CACHE: Json = {"reusedBlocks": 4, "missedBlocks": 16, "tokensPerBlock": 32}
@@ -38,7 +39,7 @@ class Iterations:
 async def session_of(answers: Iterations) -> tuple[asyncio.Server, EngineSession]:
     server = await asyncio.start_server(answers, "127.0.0.1", 0)
     engine = create_engine("tensorrt_llm")
-    endpoint = Endpoint(engine, "127.0.0.1", server.sockets[0].getsockname()[1])
+    endpoint = Endpoint(engine, ServerAddress("127.0.0.1", server.sockets[0].getsockname()[1]))
     return server, EngineSession(order(), engine, processes=(), endpoints=[endpoint], facts={})
 
 
@@ -46,7 +47,8 @@ def test_counters_of_an_idle_server_stand_though_it_does_not_repeat_them() -> No
     async def counted() -> tuple[dict[str, float], int]:
         server, session = await session_of(Iterations([BUSY], [LAST]))
         async with server:
-            counters = await session.idle_counters(0)
+            counters, idle = await session.idle_counters(0)
+            assert idle
             await session.close()
         running = [one for one in session.samples if one.metric == "requests_running"]
         return counters, len(running)
@@ -54,6 +56,24 @@ def test_counters_of_an_idle_server_stand_though_it_does_not_repeat_them() -> No
     counters, running = asyncio.run(counted())
     assert counters == {"prefix_cache_hits_total": 128.0, "prefix_cache_queries_total": 640.0}
     assert running == 2, "a gauge is only what the server says of this moment"
+
+
+def test_an_engine_in_which_requests_still_run_is_waited_for_and_not_called_idle() -> None:
+    async def counted(told: Iterations, busy_s: float) -> IdleCounters:
+        server, session = await session_of(told)
+        async with server:
+            found = await session.idle_counters(0, busy_s=busy_s)
+            await session.close()
+        return found
+
+    never = Iterations(*([BUSY] for _ in range(50)))
+    assert not asyncio.run(counted(never, 0.5)).idle
+    # Longer than counters may take to stand still: what runs is waited for all the same.
+    queued: Json = {**LAST, "numQueuedRequests": 1} if isinstance(LAST, dict) else None
+    in_time = Iterations(*([queued] for _ in range(round(QUICK_S / 0.1) + 5)), [LAST])
+    found = asyncio.run(counted(in_time, 60.0))
+    assert found.idle
+    assert found.counters["prefix_cache_queries_total"] == 640.0
 
 
 def test_a_server_that_does_not_answer_has_no_counters() -> None:

@@ -65,8 +65,13 @@ def test_what_was_asked_for_is_what_is_run() -> None:
         "kind": "synthetic",
         "input_tokens": 64,
         "output_tokens": 8,
-        "load": {"kind": "concurrency", "value": 4, "requests": 12},
-    }
+        "skip_special_ids": False,
+        "api": "completions",
+        "cache": "auto",
+        "load": {
+            "kind": "concurrency", "value": 4, "requests": 12, "processes": "auto", "engine": "own",
+        },
+    }  # fmt: skip
     assert resolved["search"] == {"sampler": "auto", "seed": 9, "baseline": True}
     assert resolved["budget"] == {"trials": 3}
     assert resolved["parallel"] == {"tp": [1, 2], "pp": [1], "dp": [1]}
@@ -180,6 +185,18 @@ def test_mistakes_about_a_running_server(tmp_path: Path, options: list[str], wor
     done = servetune("tune", MODEL, *options, "--dry-run", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_a_server_that_lives_on_gets_other_prompts_each_time(tmp_path: Path) -> None:
+    def seed(*options: str) -> int:
+        done = servetune("tune", MODEL, *options, "--dry-run", "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found: int = json.loads(done.stdout)["search"]["seed"]
+        return found
+
+    assert seed("--server-url", URL) != seed("--server-url", URL)
+    assert seed("--server-url", URL, "--seed", "5") == 5
+    assert seed("--simulate", "H100:1") == 0
 
 
 def test_a_key_that_is_not_set_is_told_before_anything_runs(tmp_path: Path) -> None:

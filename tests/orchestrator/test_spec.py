@@ -17,12 +17,8 @@ from orchestrator.spec.dimensions import (
     parse_dimension,
 )
 from orchestrator.spec.experiment import dump_yaml
-from orchestrator.spec.models import (
-    ConcurrencyLoadSpec,
-    ExperimentSpec,
-    PoissonLoadSpec,
-    SecretSpec,
-)
+from orchestrator.spec.loads import ConcurrencyLoadSpec, PoissonLoadSpec
+from orchestrator.spec.models import ExperimentSpec, SecretSpec
 from orchestrator.spec.searched import engine_dimensions, fixed_arguments
 from orchestrator.spec.ties import Tie
 from orchestrator.spec.values import parse_duration_s
@@ -110,7 +106,7 @@ def test_the_designs_example_loads(tmp_path: Path) -> None:
     assert vllm.search["max-num-seqs"] == IntRange(64, 1024, log=True)
     assert vllm.search["max-num-batched-tokens"] == Choice((2048, 8192, 16384))
     assert spec.parallel.tp == [1, 2, 4, 8]
-    assert spec.workload.load == PoissonLoadSpec(kind="poisson", rate=8, requests=200)
+    assert spec.workload.load == PoissonLoadSpec(kind="poisson", rate=8)
     assert spec.limits().limits == (SloLimit("ttft_ms", "p99", 500), SloLimit("tpot_ms", "p99", 40))
     assert [(goal.name, goal.direction) for goal in spec.objectives] == [
         ("goodput_per_gpu", "maximize"),
@@ -135,7 +131,10 @@ def test_every_default(tmp_path: Path) -> None:
             "kind": "synthetic",
             "input_tokens": 512,
             "output_tokens": 128,
-            "load": {"kind": "concurrency", "value": 16},
+            "skip_special_ids": False,
+            "api": "completions",
+            "cache": "auto",
+            "load": {"kind": "concurrency", "value": 16, "processes": "auto", "engine": "own"},
         },
         "slo": {},
         "objectives": [{"maximize": "output_throughput_per_gpu"}],

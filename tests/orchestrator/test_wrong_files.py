@@ -11,9 +11,11 @@ from runtimes.errors import SpecError
 from tests.orchestrator import (
     wrong_bounds,
     wrong_files,
+    wrong_loads,
     wrong_rules,
     wrong_spaces,
     wrong_values,
+    wrong_workloads,
 )
 from tests.orchestrator.commands import servetune
 from tests.orchestrator.wrong_files import Wrong
@@ -29,6 +31,8 @@ ALL = [
     *wrong_rules.CROSS,
     *wrong_spaces.ALL,
     *wrong_bounds.ALL,
+    *wrong_loads.ALL,
+    *wrong_workloads.ALL,
     wrong_rules.SEVERAL,
 ]
 

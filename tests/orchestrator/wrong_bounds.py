@@ -89,6 +89,11 @@ ALL = [
         for revision in ("--help", "a b", "../x", "a:b", "/main", "main/")
     ),
     wrong(
+        "seed-that-the-record-cannot-hold",
+        vllm("search: {max-num-seqs: [8, 16]}") + f"search: {{seed: {10**18 + 1}}}\n",
+        Problem("search.seed", "must be at most 1e+18", str(10**18 + 1)),
+    ),
+    wrong(
         "server-on-port-0",
         "name: n\nmodel: a/b\nengines: {external: {url: 'http://gpu-3:0'}}\n",
         Problem("engines.external",
@@ -99,13 +104,6 @@ ALL = [
         vllm("args: {compilation-config: '{bad'}"),
         Problem("engines.vllm.args.compilation-config",
                 'takes a mapping, a list or JSON text, got "{bad"'),
-    ),
-    wrong(
-        "more-prompts-than-memory",
-        f"{BASE}workload: {{input_tokens: 100, output_tokens: 28, "
-        "load: {kind: concurrency, value: 100000000}}\n",
-        Problem("workload.load", "the requests hold more than 2,000,000,000 tokens",
-                "900000000 requests of up to 128 tokens", "send fewer or shorter ones"),
     ),
     wrong(
         "simulation-out-of-range",

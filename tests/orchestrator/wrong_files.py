@@ -29,7 +29,7 @@ def vllm(section: str) -> str:
     return f"{HEAD}engines:\n  vllm: {{{section}}}\n"
 
 
-_MISSING = "this key is required and missing"
+MISSING = "this key is required and missing"
 EXPRESSION = (
     "write names, numbers, 'text', True and False, + - * / // % **, == != < <= > >=, "
     "`in (a, b)`, and, or, not, parentheses, min(), max(), abs()"
@@ -77,16 +77,16 @@ KEYS = [
     wrong(
         "missing-model",
         "name: n\nengines: {vllm: {}}\n",
-        Problem("model", _MISSING, None,
+        Problem("model", MISSING, None,
                 "write `model: ORGANISATION/MODEL` or `model: {path: FOLDER}`"),
     ),
     wrong(
         "nothing-at-all",
         "{}\n",
-        Problem("name", _MISSING, None, "write `name: my-study`; runs are named after it"),
-        Problem("model", _MISSING, None,
+        Problem("name", MISSING, None, "write `name: my-study`; runs are named after it"),
+        Problem("model", MISSING, None,
                 "write `model: ORGANISATION/MODEL` or `model: {path: FOLDER}`"),
-        Problem("engines", _MISSING, None, "write `engines: {vllm: {}}`"),
+        Problem("engines", MISSING, None, "write `engines: {vllm: {}}`"),
     ),
     wrong(
         "id-and-path",
@@ -97,14 +97,15 @@ KEYS = [
     wrong(
         "key-of-another-load",
         f"{BASE}workload: {{load: {{kind: poisson, value: 3}}}}\n",
-        Problem("workload.load.rate", _MISSING, None, "write requests per second, as `rate: 8`"),
+        Problem("workload.load.rate", MISSING, None, "write requests per second, as `rate: 8`"),
         Problem("workload.load.value", "unknown key 'value'", None,
-                "known here: kind, rate, requests"),
+                "known here: duration, engine, error_rate, interval_width, kind, output_tokens, "
+                "processes, rate, requests"),
     ),
     wrong(
         "load-without-a-kind",
         f"{BASE}workload: {{load: {{value: 3}}}}\n",
-        Problem("workload.load.kind", _MISSING, None,
+        Problem("workload.load.kind", MISSING, None,
                 "write {kind: concurrency, value: 64} or {kind: poisson, rate: 8}"),
     ),
     wrong(

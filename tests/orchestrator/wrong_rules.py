@@ -22,11 +22,6 @@ NOT_YET = [
         Problem("deployment.prefill", LATER, None, "use {kind: colocated}"),
     ),
     wrong(
-        "max-under-slo",
-        f"{BASE}workload: {{load: {{kind: max_under_slo}}}}\n",
-        Problem("workload.load.kind", LATER, "'max_under_slo'", "use concurrency or poisson"),
-    ),
-    wrong(
         "object-store",
         f"{BASE}results: s3://bucket/runs\n",
         Problem("results", f"object stores are {LATER}", "'s3://bucket/runs'",
@@ -34,8 +29,7 @@ NOT_YET = [
     ),
     wrong(
         "later-names",
-        f"{BASE}workload: {{kind: sharegpt}}\nobjectives: balanced\nsearch: {{sampler: nsga2}}\n",
-        Problem("workload.kind", LATER, "'sharegpt'", "use one of: synthetic"),
+        f"{BASE}objectives: balanced\nsearch: {{sampler: nsga2}}\n",
         Problem("objectives", LATER, "'balanced'",
                 "write [{maximize: NAME}] or [{minimize: NAME}]"),
         Problem("search.sampler", LATER, "'nsga2'", "use one of: auto, grid, random, tpe"),
@@ -121,8 +115,8 @@ CROSS = [
     wrong(
         "context-too-long",
         f"{BASE}workload: {{input_tokens: 200000, output_tokens: 128}}\n",
-        Problem("workload.input_tokens", "requests are longer than the model's context",
-                "200128 tokens, the model takes 131072", "shorten input_tokens or output_tokens"),
+        Problem("workload", "requests are longer than the model's context",
+                "200128 tokens, the model takes 131072", "make prompts or outputs shorter"),
     ),
     wrong(
         "simulation-of-the-unknown",
@@ -150,7 +144,7 @@ engines:
   vllm:
     args: {{tensor-parallel-size: 2, api-key: sk-planted-secret}}
     search: {{max-num-seqs: []}}
-workload: {{input_tokens: 200000, load: {{kind: max_under_slo}}}}
+workload: {{input_tokens: 0, load: {{kind: ramp_up}}}}
 objectives: [{{maximize: nonsense}}, {{minimize: cost_per_million_tokens}}]
 constraints: ["tp *", "max_num_seqs * pq <= 8"]
 budgets: {{}}
@@ -159,7 +153,9 @@ budgets: {{}}
             "give at least one value"),
     Problem("constraints[0]", f"`tp *` cannot be read at column 1: invalid syntax; {EXPRESSION}",
             "'tp *'"),
-    Problem("workload.load.kind", LATER, "'max_under_slo'", "use concurrency or poisson"),
+    Problem("workload.load.kind", "unknown kind", "'ramp_up'",
+            "did you mean 'ramp'? known here: concurrency, constant, gamma, max_under_slo, "
+            "poisson, ramp, replay, stages, sweep"),
     Problem("objectives[0].maximize", "unknown objective", "'nonsense'",
             f"known here: {', '.join(OBJECTIVES.names())}"),
     Problem("budgets", "unknown key 'budgets'", None,
@@ -175,6 +171,5 @@ budgets: {{}}
     Problem("cluster.gpu_price_per_hour",
             "the objective cost_per_million_tokens needs the price of a GPU", None,
             "add it, in your currency, as `gpu_price_per_hour: 3.5`"),
-    Problem("workload.input_tokens", "requests are longer than the model's context",
-            "200128 tokens, the model takes 131072", "shorten input_tokens or output_tokens"),
+    Problem("workload.input_tokens", "must be at least 1 token", "0"),
 )  # fmt: skip

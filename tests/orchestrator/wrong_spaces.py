@@ -184,8 +184,8 @@ TIES = [
         "equals-what-the-load-has-not",
         vllm("args: {block-size: {equals: rate}}, search: {max-num-seqs: {equals: concurrency}}")
         + "workload: {load: {kind: poisson, rate: 8.5}}\n",
-        Problem(_SEQS, "the load poisson has no concurrency", "{'equals': 'concurrency'}",
-                _NUMBER),
+        Problem(_SEQS, "the load poisson has no concurrency of its own",
+                "{'equals': 'concurrency'}", _NUMBER),
         Problem("engines.vllm.args.block-size", "takes a whole number, got 8.5"),
     ),
     wrong(
@@ -271,7 +271,7 @@ COMBINATIONS = [
         "max-model-len: {equals: rate}}]\n",
         Problem("combinations[0].seed", "a combination holds single values", "{'int': [1, 2]}",
                 "write the value"),
-        Problem("combinations[0].max-model-len", "the load concurrency has no rate",
+        Problem("combinations[0].max-model-len", "the load concurrency has no rate of its own",
                 "{'equals': 'rate'}", _NUMBER),
         Problem("combinations[0].max-num-seq",
                 f"{_NO_ARGUMENT} max-num-seq; did you mean max-num-seqs?"),

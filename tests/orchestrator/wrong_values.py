@@ -80,14 +80,6 @@ VALUES = [
                 "write mean, p50, p99, p99.9"),
     ),
     wrong(
-        "lengths",
-        f"{BASE}workload: {{input_tokens: many, output_tokens: {{mean: 8, sd: 2}}}}\n",
-        Problem("workload.input_tokens",
-                "must be a whole number of tokens or a mapping of mean and stddev", "'many'"),
-        Problem("workload.output_tokens.sd", "unknown; known: mean, stddev, min, max",
-                "{'mean': 8, 'sd': 2}"),
-    ),
-    wrong(
         "names",
         f"{BASE.replace('name: n', 'name: a/b')}cluster: {{kind: slurm, accelerator: H900}}\n"
         "search: {sampler: tpee}\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Server]:
+async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Serve `handler` on a free port: called once a request, closes the connection to end it."""
     server = Server()
     tasks = server.tasks
@@ -73,7 +74,7 @@ async def serving(handler: Handler) -> AsyncIterator[Server]:
             writer.transport.abort()
             tasks.discard(task)
 
-    listening = await asyncio.start_server(connected, HOST, 0)
+    listening = await asyncio.start_server(connected, HOST, 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
@@ -173,12 +174,3 @@ def sending(data: bytes, *, close: bool = False) -> Handler:
 async def silent(request: Request, writer: asyncio.StreamWriter) -> None:
     """Never answer."""
     await asyncio.Event().wait()
-
-
-async def free_port() -> int:
-    """A port that nothing listens on."""
-    listening = await asyncio.start_server(lambda reader, writer: None, HOST, 0)
-    port: int = listening.sockets[0].getsockname()[1]
-    listening.close()
-    await listening.wait_closed()
-    return port

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from runtimes.json_types import Json
+from runtimes.load.address import ServerAddress
 from runtimes.load.arrivals import Load
-from runtimes.load.generator import LoadProgress, LoadResult, run_load
+from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient
 from runtimes.load.job import LoadJob
+from runtimes.load.result import LoadProgress, LoadResult
+from runtimes.load.workers import LoadWorkers
+from runtimes.slo import Slo
 from runtimes.workloads.base import Prompt
 from tests.runtimes.load_servers import HOST, Handler, Server, serving
 
@@ -33,12 +39,13 @@ async def load_at(
     stall_s: float = 20.0,
     api_key: str | None = None,
     progress: list[LoadProgress] | None = None,
+    slo: Slo | None = None,
 ) -> LoadResult:
     """A stage of `load` against the server on `port`."""
     async with HttpClient(HOST, port, api_key=api_key) as client:
         return await run_load(
             client,
-            job(load, timeout_s=timeout_s, stall_s=stall_s),
+            replace(job(load, timeout_s=timeout_s, stall_s=stall_s), slo=slo or Slo()),
             on_progress=None if progress is None else progress.append,
         )
 
@@ -47,3 +54,17 @@ async def load_handler(handler: Handler, load: Load) -> tuple[LoadResult, Server
     """A stage of `load` against `handler`."""
     async with serving(handler) as server:
         return await load_at(server.port, load), server
+
+
+@asynccontextmanager
+async def workers_at(
+    handler: Handler, processes: int, *, api_key: str | None = None
+) -> AsyncIterator[tuple[LoadWorkers, Server]]:
+    """Workers, and the server of `handler` that they send to."""
+    async with (
+        serving(handler) as server,
+        LoadWorkers(
+            [ServerAddress(HOST, server.port)], processes=processes, api_key=api_key
+        ) as workers,
+    ):
+        yield workers, server

@@ -1,6 +1,6 @@
 /* Stands in for the driver's libnvidia-ml.so.1: answers from the file named by STANDIN_NVML.
  *
- *   gpu UUID NAME TOTAL USED UTILIZATION POWER_MW TEMPERATURE SM_MHZ MEMORY_MHZ
+ *   gpu UUID NAME TOTAL USED UTILIZATION POWER_MW TEMPERATURE SM_MHZ MEMORY_MHZ ENERGY_MJ
  *   proc INDEX PID BYTES
  *   old                       the driver has no nvmlDeviceGetMemoryInfo_v2
  *
@@ -15,7 +15,7 @@ enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, NO_DR
        FUNCTION_NOT_FOUND = 13 };
 enum { MAX_GPUS = 16, MAX_PROCESSES = 32, CLOCK_SM = 1 };
 
-typedef struct { char uuid[96], name[96]; long long total, used, values[5]; } gpu_t;
+typedef struct { char uuid[96], name[96]; long long total, used, values[6]; } gpu_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned instance, compute; } process_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
@@ -35,9 +35,9 @@ static int load(void) {
     while (fgets(line, sizeof line, file)) {
         gpu_t *gpu = &gpus[gpu_count];
         process_t *process = &processes[process_count];
-        if (sscanf(line, "gpu %95s %95s %lld %lld %lld %lld %lld %lld %lld", gpu->uuid, gpu->name,
+        if (sscanf(line, "gpu %95s %95s %lld %lld %lld %lld %lld %lld %lld %lld", gpu->uuid, gpu->name,
                    &gpu->total, &gpu->used, &gpu->values[0], &gpu->values[1], &gpu->values[2],
-                   &gpu->values[3], &gpu->values[4]) == 9 && gpu_count < MAX_GPUS - 1) {
+                   &gpu->values[3], &gpu->values[4], &gpu->values[5]) == 10 && gpu_count < MAX_GPUS - 1) {
             for (char *at = gpu->name; *at; at++) if (*at == '_') *at = ' ';
             gpu_count++;
         } else if (sscanf(line, "proc %d %u %llu", &owners[process_count], &process->pid,
@@ -123,6 +123,14 @@ int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *celsius) {
 }
 int nvmlDeviceGetClockInfo(void *handle, int clock, unsigned *mhz) {
     return value(handle, clock == CLOCK_SM ? 3 : 4, mhz);
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoules) {
+    gpu_t *gpu = find(handle);
+    if (!gpu) return INVALID;
+    if (gpu->values[5] < 0) return NOT_SUPPORTED;
+    *millijoules = (unsigned long long)gpu->values[5];
+    return SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, process_t *out) {

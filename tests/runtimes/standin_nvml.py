@@ -28,11 +28,13 @@ class StandinGpu:
     temperature: int = 30
     sm_mhz: int = 1980
     memory_mhz: int = 2619
+    energy_mj: int = 5_000
     processes: tuple[tuple[int, int], ...] = ()
 
     def lines(self, index: int) -> list[str]:
         values = (self.total, self.used, self.utilization, self.power_mw, self.temperature)
         words = [self.uuid, self.name.replace(" ", "_"), *values, self.sm_mhz, self.memory_mhz]
+        words.append(self.energy_mj)
         return [
             f"gpu {' '.join(map(str, words))}",
             *(f"proc {index} {pid} {held}" for pid, held in self.processes),

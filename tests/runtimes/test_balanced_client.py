@@ -17,6 +17,8 @@ from runtimes.load.result import LoadAborted, LoadResult
 from tests.runtimes.load_servers import HOST, Handler, Server, good, serving, silent
 from tests.runtimes.load_stages import job, prompts
 
+pytestmark = pytest.mark.usefixtures("either_loop")
+
 
 @asynccontextmanager
 async def over(*handlers: Handler) -> AsyncIterator[tuple[BalancedClient, Sequence[Server]]]:

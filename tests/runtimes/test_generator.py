@@ -9,11 +9,9 @@ from dataclasses import replace
 import pytest
 
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
-from runtimes.load.generator import (
-    LoadProgress,
-    run_load,
-)
+from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient
+from runtimes.load.result import LoadProgress
 from tests.runtimes.load_servers import (
     DONE_EVENT,
     HOST,
@@ -31,6 +29,8 @@ from tests.runtimes.load_servers import (
     usage_event,
 )
 from tests.runtimes.load_stages import job, load_at, load_handler, prompts
+
+pytestmark = pytest.mark.usefixtures("either_loop")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_progress_ends_with_the_totals() -> None:
         return progress
 
     progress = asyncio.run(body())
-    assert LoadProgress(completed=0, failed=0, planned=4, output_tokens=2) in progress
+    assert LoadProgress(completed=0, failed=0, planned=4, output_tokens=2, in_flight=2) in progress
     assert progress[-1] == LoadProgress(completed=3, failed=1, planned=4, output_tokens=10)
 
 

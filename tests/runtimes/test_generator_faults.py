@@ -9,12 +9,9 @@ import pytest
 
 from runtimes.failure import FailureKind
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
-from runtimes.load.generator import (
-    LoadAborted,
-    LoadResult,
-    LoadStalled,
-)
+from runtimes.load.result import LoadAborted, LoadResult, LoadStalled
 from runtimes.load.sse import MAX_EVENT_BYTES
+from tests.runtimes.free_ports import free_port
 from tests.runtimes.load_servers import (
     DONE_EVENT,
     Handler,
@@ -23,7 +20,6 @@ from tests.runtimes.load_servers import (
     completion_events,
     event,
     event_stream_head,
-    free_port,
     good,
     response,
     sending,
@@ -34,6 +30,8 @@ from tests.runtimes.load_servers import (
     usage_event,
 )
 from tests.runtimes.load_stages import load_at, load_handler
+
+pytestmark = pytest.mark.usefixtures("either_loop")
 
 
 def error_of(handler: Handler, *, api_key: str | None = None) -> str | None:
@@ -57,6 +55,19 @@ def streaming(*events: bytes) -> Handler:
     return handler
 
 
+def endless(data: bytes, *, every_s: float = 0.0) -> Handler:
+    """A handler that streams `data` for as long as anybody reads it."""
+
+    async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(event_stream_head())
+        while not writer.is_closing():
+            writer.write(chunk(data))
+            await writer.drain()
+            await asyncio.sleep(every_s)
+
+    return handler
+
+
 NOT_A_STREAM = response(b'{"choices": []}')
 BAD: dict[str, tuple[Handler, str]] = {
     "cut": (
@@ -64,6 +75,10 @@ BAD: dict[str, tuple[Handler, str]] = {
         "cut stream",
     ),
     "ended without [DONE]": (streaming(token_event()), "cut stream"),
+    "without end": (
+        endless(token_event()),
+        "more than asked for: 68 content chunks, 3 tokens were",
+    ),
     "no content": (streaming(usage_event(4, 0), DONE_EVENT), "no content"),
     "malformed JSON": (streaming(token_event(), b'data: {"choices": [\n\n'), "malformed event"),
     "not UTF-8": (streaming(b'data: {"choices": ["\xff"]}\n\n'), "malformed event"),
@@ -191,7 +206,7 @@ def test_one_request_that_streams_keeps_a_stage_from_stalling() -> None:
 def test_a_server_that_is_not_there_ends_the_stage_early() -> None:
     async def body() -> LoadAborted:
         with pytest.raises(LoadAborted) as caught:
-            await load_at(await free_port(), ConcurrencyLoad(2, 1000))
+            await load_at(free_port(), ConcurrencyLoad(2, 1000))
         return caught.value
 
     aborted = asyncio.run(body())
@@ -268,3 +283,11 @@ def test_all_in_flight_may_fail_at_once_without_ending_the_stage() -> None:
 
     result = asyncio.run(body())
     assert sum(record.error is None for record in result.records) == 25
+
+
+def test_a_server_that_only_shows_that_it_lives_is_given_up_at_the_timeout() -> None:
+    async def body() -> LoadResult:
+        async with serving(endless(b": ping\n\n", every_s=0.01)) as server:
+            return await load_at(server.port, ConcurrencyLoad(2, 2), timeout_s=0.3, stall_s=0.2)
+
+    assert [one.error for one in asyncio.run(body()).records] == ["timeout", "timeout"]

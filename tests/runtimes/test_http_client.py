@@ -10,18 +10,20 @@ import pytest
 
 from runtimes.load.connection import MAX_HEAD_BYTES
 from runtimes.load.http import HttpClient, HttpError
+from tests.runtimes.free_ports import free_port
 from tests.runtimes.load_servers import (
     HOST,
     Handler,
     Request,
     chunk,
     event_stream_head,
-    free_port,
     response,
     sending,
     serving,
     silent,
 )
+
+pytestmark = pytest.mark.usefixtures("either_loop")
 
 TIMEOUT_S = 20.0
 
@@ -38,6 +40,9 @@ class Recorder:
 
     def on_sent(self, at_ns: int) -> None:
         self.sent_ns = at_ns
+
+    def on_first_byte(self, at_ns: int) -> None:
+        self.times_ns.append(at_ns)
 
     def on_head(self, status: int, content_type: str, at_ns: int) -> None:
         assert self.head is None
@@ -124,6 +129,24 @@ def test_a_connection_that_idled_too_long_is_replaced() -> None:
             await asyncio.sleep(0.1)
             await client.get("/", timeout_s=TIMEOUT_S)
             assert client.connections_opened == 2
+
+    asyncio.run(body())
+
+
+def test_opening_closes_the_connections_that_it_replaces() -> None:
+    async def body() -> None:
+        async with (
+            serving(echo) as server,
+            HttpClient(HOST, server.port, reuse_within_s=0.05) as client,
+        ):
+            await client.open(4)
+            await asyncio.gather(*(client.get("/", timeout_s=TIMEOUT_S) for _ in range(4)))
+            first = set(server.tasks)
+            await asyncio.sleep(0.1)
+            await client.open(4)
+            _, left = await asyncio.wait(first, timeout=TIMEOUT_S)
+            assert not left
+            assert (len(first), client.connections_opened) == (4, 8)
 
     asyncio.run(body())
 
@@ -258,7 +281,7 @@ def test_silence_is_a_timeout() -> None:
 
 def test_a_refused_connection_is_told_for_a_name_with_several_addresses_too() -> None:
     async def body(host: str) -> None:
-        async with HttpClient(host, await free_port()) as client:
+        async with HttpClient(host, free_port()) as client:
             with pytest.raises(HttpError, match=r"^connection refused$"):
                 await client.get("/", timeout_s=TIMEOUT_S)
             with pytest.raises(HttpError, match=r"^connection refused$"):
@@ -324,6 +347,20 @@ def test_cancelling_an_exchange_closes_its_connection_only() -> None:
     asyncio.run(body())
 
 
+def test_giving_up_fails_what_is_still_connecting() -> None:
+    async def run() -> None:
+        async with serving(echo) as server, HttpClient(HOST, server.port) as client:
+            ends: asyncio.Queue[str | None] = asyncio.Queue()
+            request = client.post_request("/", b"")
+            client.begin(request, Recorder(), ends.put_nowait, timeout_s=TIMEOUT_S)
+            await asyncio.sleep(0)
+            client.give_up()
+            assert await ends.get() == "connection lost"
+            assert not server.requests
+
+    asyncio.run(run())
+
+
 def test_closing_twice_is_fine_and_ends_what_runs() -> None:
     async def body() -> None:
         async with serving(silent) as server:
@@ -343,7 +380,7 @@ def test_closing_twice_is_fine_and_ends_what_runs() -> None:
 
 def test_proxies_of_the_environment_do_not_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
-        monkeypatch.setenv("http_proxy", f"http://{HOST}:{await free_port()}")
+        monkeypatch.setenv("http_proxy", f"http://{HOST}:{free_port()}")
         async with serving(echo) as server, HttpClient(HOST, server.port) as client:
             assert (await client.get("/", timeout_s=TIMEOUT_S)).status == 200
 

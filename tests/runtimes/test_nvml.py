@@ -61,6 +61,7 @@ def test_a_device_tells_everything_about_itself(nvml: StandinNvml) -> None:
         temperature_c=71,
         sm_clock_mhz=1755,
         memory_clock_mhz=2619,
+        energy_mj=5_000,
         processes=(process_of(os.getpid(), 39 * GIB), GpuProcess(2**31 - 1, GIB)),
     )
     assert not second.is_free
@@ -77,7 +78,7 @@ def test_what_a_device_does_not_tell_is_none(nvml: StandinNvml) -> None:
     absent = NOT_SUPPORTED
     gpu = StandinGpu(
         "GPU-a", utilization=absent, power_mw=absent, temperature=absent, sm_mhz=absent,
-        memory_mhz=absent,
+        memory_mhz=absent, energy_mj=absent,
     )  # fmt: skip
     nvml.show(gpu)
     (state,) = listed(nvml.env)

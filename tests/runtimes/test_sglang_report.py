@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines.sglang import SglangEngine
 from tests.runtimes.sglang_cases import GOLDEN, VERSION
 
@@ -27,6 +28,7 @@ def test_describe_reads_a_real_server() -> None:
     }
     assert {key: report.config.get(key) for key in expected} == expected
     assert not {"api_key", "internal_states", "launch_command"} & set(report.config)
+    assert report.prefix_cache == PrefixCache(enabled=True, block_tokens=1, capacity_tokens=8192)
 
 
 def test_describe_reads_the_log_of_a_server_that_does_not_answer() -> None:

@@ -21,6 +21,7 @@ import pytest
 import runtimes
 from runtimes.simulator.faults import FAULT_VARIABLE, SOUND_REQUESTS
 from runtimes.simulator.metrics import LATENESS, STEPS
+from tests.runtimes.free_ports import free_port
 
 DEADLINE_S = 60.0
 MODEL = "meta-llama/Llama-3.2-1B"
@@ -36,11 +37,11 @@ class Server:
     log: Path
 
     def get(self, path: str) -> tuple[int, bytes]:
-        return self._ask("GET", path, None)
+        return self.ask("GET", path, None)
 
     def post(self, **fields: object) -> tuple[int, bytes]:
         body = {"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 4, **fields}
-        return self._ask("POST", "/v1/completions", json.dumps(body))
+        return self.ask("POST", "/v1/completions", json.dumps(body))
 
     def metrics(self) -> dict[str, float]:
         """Values by metric name, summed over series."""
@@ -69,7 +70,7 @@ class Server:
             except ConnectionRefusedError:
                 time.sleep(0.02)
 
-    def _ask(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
+    def ask(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
             connection.request(method, path, body)
@@ -86,14 +87,6 @@ def _command(port: int, engine_argv: Sequence[str], own: Sequence[str], model: s
     return [*start, *address, *settings, "--", model, *address, *engine_argv]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
-
-
 @contextmanager
 def simulator(
     tmp_path: Path,
@@ -103,7 +96,7 @@ def simulator(
     model: str = MODEL,
     healthy: bool = True,
 ) -> Iterator[Server]:
-    port, log = _free_port(), tmp_path / "simulator.log"
+    port, log = free_port(), tmp_path / "simulator.log"
     environment = {**os.environ, FAULT_VARIABLE: fault, "PYTHONPATH": str(SOURCES)}
     with (
         log.open("wb") as output,

@@ -7,6 +7,7 @@ import random
 import statistics
 
 import pytest
+import uvloop
 
 from runtimes.simulator.engine_model import EngineModel, Limits, Request
 from runtimes.simulator.replica import (
@@ -75,6 +76,18 @@ def test_a_blocked_machine_shows_as_lateness_and_not_as_a_slower_clock() -> None
     assert replica.steps == 10
     # Steps due 10, 20, 30 and 40 ms into the pause are 40, 30, 20 and 10 ms late.
     assert replica.lateness_s > (4 + 3 + 2 + 1) * STEP_S * 0.8
+
+
+def test_a_request_right_behind_a_step_that_ended_early_is_served() -> None:
+    async def play() -> None:
+        # The timers of uvloop round to the millisecond: many steps of odd length end early.
+        replica = Replica(_replica().model, jitter=0.3)
+        async with asyncio.timeout(60):
+            for number in range(50):
+                assert await _count(replica.submit(Request(str(number), 16, 1))) == 1
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(play())
 
 
 @pytest.mark.parametrize(("stages", "emitted_before_second_launch"), [(1, 1), (2, 0)])

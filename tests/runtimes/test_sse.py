@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.load.sse import DONE, SseError, SseParser
+from runtimes.load.sse import DONE, SseParser
 
 STREAMS = {
     "vllm": (
@@ -67,12 +67,9 @@ STREAM_PIECES = st.sampled_from([b"data", b": ", b"\n", b"\r", b"x" * 15, b":", 
 
 @given(parts=st.lists(STREAM_PIECES | st.binary(max_size=64), max_size=24))
 def test_any_bytes_are_read_or_refused_alike_however_they_are_split(parts: list[bytes]) -> None:
-    def read(pieces: list[bytes]) -> list[bytes] | None:
+    def read(pieces: list[bytes]) -> tuple[list[bytes], str | None]:
         parser = SseParser(max_event_bytes=48)
-        try:
-            return [event for piece in pieces for event in parser.feed(piece)]
-        except SseError:
-            return None
+        return [event for piece in pieces for event in parser.feed(piece)], parser.error
 
     assert read(parts) == read([b"".join(parts)])
 
@@ -80,15 +77,23 @@ def test_any_bytes_are_read_or_refused_alike_however_they_are_split(parts: list[
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "open"])
 def test_a_line_over_the_bound_is_refused(ended: bool) -> None:
     parser = SseParser(max_event_bytes=1000)
-    assert parser.feed(b"data: " + b"x" * 900) == []
-    with pytest.raises(SseError, match="longer than 1000 bytes"):
-        parser.feed(b"x" * 200 + (b"\n" if ended else b""))
+    assert parser.feed(b"data: one\n\ndata: " + b"x" * 900) == [b"one"]
+    assert parser.error is None
+    assert parser.feed(b"x" * 200 + (b"\n\n" if ended else b"")) == []
+    assert parser.error == "event longer than 1000 bytes"
+    assert parser.feed(b"data: two\n\n") == []
+
+
+def test_a_whole_event_over_the_bound_is_refused() -> None:
+    parser = SseParser(max_event_bytes=1000)
+    assert parser.feed(b"data: %s\n\n" % (b"x" * 1000)) == []
+    assert parser.error == "event longer than 1000 bytes"
 
 
 def test_an_event_of_many_short_lines_over_the_bound_is_refused() -> None:
     parser = SseParser(max_event_bytes=1000)
-    with pytest.raises(SseError, match="longer than 1000 bytes"):
-        parser.feed(b"data: xxxxxxxxx\n" * 200)
+    assert parser.feed(b"data: one\n\n" + b"data: xxxxxxxxx\n" * 200) == [b"one"]
+    assert parser.error == "event longer than 1000 bytes"
 
 
 def test_a_line_of_exactly_the_bound_is_read() -> None:

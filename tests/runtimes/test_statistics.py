@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtimes.load.arrivals import ConcurrencyLoad
 from runtimes.load.result import LoadResult
-from runtimes.measurement import Distribution, Measurement, RequestRecord
+from runtimes.measurement import (
+    PERCENTILES,
+    ClientHealth,
+    RequestRecord,
+    percentile_name,
+)
+from runtimes.request_columns import RequestColumns
 from runtimes.slo import LATENCY_METRICS, Slo, SloLimit
 from runtimes.statistics import summarise
-
-MS = 1_000_000
-
-
-def record(
-    index: int,
-    *,
-    sent_ms: float = 0.0,
-    chunks_ms: tuple[float, ...] = (),
-    end_ms: float = 0.0,
-    scheduled_ms: float | None = None,
-    prompt: int | None = 10,
-    output: int | None = 3,
-    requested: int = 3,
-    error: str | None = None,
-) -> RequestRecord:
-    return RequestRecord(
-        index=index,
-        scheduled_ns=int((sent_ms if scheduled_ms is None else scheduled_ms) * MS),
-        sent_ns=int(sent_ms * MS),
-        chunk_ns=tuple(int(at * MS) for at in chunks_ms),
-        end_ns=int(end_ms * MS),
-        prompt_tokens=prompt,
-        output_tokens=output,
-        requested_output_tokens=requested,
-        error=error,
-    )
-
-
-def measure(*records: RequestRecord, slo: Slo | None = None) -> Measurement:
-    return summarise(LoadResult(records, 0, 0, 0.0), slo or Slo())
-
-
-FAST = record(0, sent_ms=1000, chunks_ms=(1100, 1110, 1130), end_ms=1131)
-SLOW = record(1, sent_ms=2000, chunks_ms=(2300, 2350, 2400), end_ms=3000)
-FAILED = record(2, sent_ms=2500, chunks_ms=(2600, 2900), end_ms=3500, error="cut stream")
+from tests.runtimes.stage_records import FAILED, FAST, MS, SLOW, evenly, measure, record
 
 
 def test_every_latency_follows_its_definition() -> None:
@@ -60,7 +33,8 @@ def test_every_latency_follows_its_definition() -> None:
     assert (found.ttft_ms.count, found.ttft_ms.mean, found.ttft_ms.max) == (2, 200.0, 300.0)
     assert (found.tpot_ms.count, found.tpot_ms.mean, found.tpot_ms.max) == (2, 32.5, 50.0)
     # Gaps 10, 20, 50, 50 pooled over both requests.
-    assert found.itl_ms == Distribution(4, 32.5, 35.0, 50.0, 50.0, 50.0, 50.0)
+    assert (found.itl_ms.count, found.itl_ms.mean, found.itl_ms.p50) == (4, 32.5, 35.0)
+    assert (found.itl_ms.min, found.itl_ms.p25, found.itl_ms.p99) == (10.0, 17.5, 50.0)
     assert (found.e2e_ms.p50, found.e2e_ms.max) == (565.5, 1000.0)
 
 
@@ -91,6 +65,65 @@ def test_tokens_are_of_usage_not_of_chunks() -> None:
     assert found.tpot_ms.mean == pytest.approx(30 / 8)
     assert found.itl_ms.count == 2
     assert found.output_tokens == 9
+
+
+def test_a_gap_before_several_tokens_is_several_gaps() -> None:
+    """Chunks of 2, 0, 4 and 1 tokens: the one that holds none is passed over."""
+    chunks = record(0, chunks_ms=(100, 110, 140, 150), end_ms=151, output=7, requested=7)
+    found = measure(replace(chunks, chunk_tokens=(2, 0, 4, 1)))
+    assert found.itl_ms is not None
+    assert (found.itl_ms.count, found.itl_ms.mean) == (5, 10.0)
+    assert found.tokens_per_chunk == 7 / 4
+    # A count for each chunk, or none at all.
+    assert measure(replace(chunks, chunk_tokens=(2, 1))).itl_ms == measure(chunks).itl_ms
+
+
+@st.composite
+def _streams(draw: st.DrawFn) -> list[RequestRecord]:
+    """Requests of up to six chunks, some of whose servers count the tokens of each."""
+    found = []
+    for index in range(draw(st.integers(1, 6))):
+        gaps = draw(st.lists(st.integers(1, 50), max_size=6))
+        counts = draw(st.lists(st.integers(0, 3), min_size=len(gaps), max_size=len(gaps)))
+        at_ms = tuple(np.cumsum(gaps).tolist())
+        plain = record(index, chunks_ms=at_ms, end_ms=400, output=9, requested=9)
+        failed = draw(st.sampled_from([None, None, "cut stream"]))
+        told = draw(st.sampled_from([None, counts]))
+        found.append(replace(plain, error=failed, chunk_tokens=told))
+    return found
+
+
+def _gaps_by_hand(single: RequestRecord) -> list[float]:
+    tokens = single.chunk_tokens or [1] * len(single.chunk_ns)
+    holding = [
+        (at_ns, count) for at_ns, count in zip(single.chunk_ns, tokens, strict=True) if count
+    ]
+    gaps = []
+    for (before_ns, _), (at_ns, count) in pairwise(holding):
+        gaps += [(at_ns - before_ns) / count / MS] * count
+    return gaps
+
+
+@given(_streams())
+def test_gaps_are_pooled_over_completed_requests(records: list[RequestRecord]) -> None:
+    gaps = [gap for each in records if each.error is None for gap in _gaps_by_hand(each)]
+    found = measure(*records).itl_ms
+    assert (found.count if found is not None else 0) == len(gaps)
+    if found is not None:
+        assert found.mean == pytest.approx(np.mean(gaps))
+        assert found.p95 == pytest.approx(np.percentile(gaps, 95))
+    columns = RequestColumns.of(records)
+    assert columns.gap_counts().tolist() == [len(_gaps_by_hand(each)) for each in records]
+
+
+def test_latencies_are_reported_from_the_schedule_as_well() -> None:
+    late = record(0, scheduled_ms=900, sent_ms=905, chunks_ms=(1000, 1010), end_ms=1020)
+    found = measure(late)
+    assert found.ttft_ms is not None
+    assert found.ttft_scheduled_ms is not None
+    assert found.e2e_scheduled_ms is not None
+    assert (found.ttft_ms.mean, found.ttft_scheduled_ms.mean) == (95.0, 100.0)
+    assert found.e2e_scheduled_ms.mean == 120.0
 
 
 def test_single_tokens_have_neither_tpot_nor_itl() -> None:
@@ -124,11 +157,13 @@ def test_percentiles_are_numpys(ttfts: list[float], percentile: float) -> None:
     slo = Slo((SloLimit("ttft_ms", f"p{percentile}", 1.0), SloLimit("e2e_ms", "mean", 1.0)))
     found = measure(*records, slo=slo)
     assert found.ttft_ms is not None
-    expected = {name: np.percentile(ttfts, int(name[1:])) for name in ("p50", "p90", "p95", "p99")}
-    for name, value in expected.items():
-        assert getattr(found.ttft_ms, name) == pytest.approx(value, abs=1e-5)
+    for each in PERCENTILES:
+        value = getattr(found.ttft_ms, percentile_name(each))
+        assert value == pytest.approx(np.percentile(ttfts, each), abs=1e-5)
     assert found.ttft_ms.mean == pytest.approx(np.mean(ttfts), abs=1e-5)
-    assert found.ttft_ms.max == pytest.approx(max(ttfts), abs=1e-5)
+    assert (found.ttft_ms.min, found.ttft_ms.max) == pytest.approx(
+        (min(ttfts), max(ttfts)), abs=1e-5
+    )
     assert found.slo[0].value_ms == pytest.approx(np.percentile(ttfts, percentile), abs=1e-5)
     assert found.slo[1].value_ms == pytest.approx(np.mean(ttfts), abs=1e-5)
 
@@ -185,10 +220,124 @@ def test_failed_requests_are_never_good() -> None:
         ((record(0, end_ms=1, output=98, requested=100),), ("short_output",)),
         ((record(0, end_ms=1, output=None),), ("usage_missing", "short_output")),
         ((record(0, scheduled_ms=0, sent_ms=10, end_ms=20),), ()),
-        ((record(0, scheduled_ms=0, sent_ms=10.1, end_ms=20),), ("client_late",)),
+        ((record(0, scheduled_ms=0, sent_ms=10.1, end_ms=20),), ("client_limited",)),
         ((FAST, replace(FAILED, sent_ns=FAILED.scheduled_ns + 50 * MS)), ("request_errors",)),
     ],
     ids=["enough", "short", "no usage", "in time", "late", "late and failed"],
 )
 def test_flags(records: tuple[RequestRecord, ...], flags: tuple[str, ...]) -> None:
     assert measure(*records).flags == flags
+
+
+def test_throughputs_are_of_the_window_and_counts_of_the_whole_stage() -> None:
+    found = measure(*evenly(40), slo=Slo((SloLimit("ttft_ms", "p99", 50.0),)))
+    assert found.window is not None
+    assert (found.window.rule, found.window.start_s, found.window.end_s) == ("tail", 0.0, 3.9)
+    assert (found.requests_completed, found.input_tokens, found.output_tokens) == (40, 400, 120)
+    assert found.duration_s == 4.05
+    # By 3.9 s, 38 requests have ended; 39 first and second chunks have come, and 38 third ones.
+    assert found.request_throughput == pytest.approx(38 / 3.9)
+    # All 40 were scheduled by then and good; 39 gaps between them took 3.9 s.
+    assert found.goodput == pytest.approx(10.0)
+    assert found.input_throughput == pytest.approx(390 / 3.9)
+    assert found.output_throughput == pytest.approx(116 / 3.9)
+    assert found.total_throughput == pytest.approx(506 / 3.9)
+    assert found.slo_attainment == 1.0
+
+
+def test_tokens_count_where_their_chunk_comes() -> None:
+    """The last request's first chunk comes by the last arrival and holds most of its tokens."""
+    records = evenly(40)
+    last = record(40, sent_ms=0, chunks_ms=(3900, 4000), end_ms=4000, output=50, requested=50)
+    even = measure(*records, last)
+    told = measure(*records, replace(last, chunk_tokens=(40, 10)))
+    assert even.output_throughput == pytest.approx((116 + 25) / 3.9)
+    assert told.output_throughput == pytest.approx((116 + 40) / 3.9)
+    # What the chunks say is scaled to what `usage` says in the end.
+    scaled = measure(*records, replace(last, chunk_tokens=(32, 8)))
+    assert scaled.output_throughput == pytest.approx((116 + 40) / 3.9)
+    silent = replace(last, chunk_ns=(), end_ns=3900 * MS)
+    assert measure(*records, silent).output_throughput == pytest.approx((116 + 50) / 3.9)
+
+
+def test_a_closed_loop_ends_with_the_last_request_that_replaces_another() -> None:
+    """Four streams, each of ten requests of one second: the last four only drain."""
+    records = [
+        record(4 * turn + stream, sent_ms=1000 * turn + stream, end_ms=1000 * turn + 1000 + stream)
+        for turn in range(10)
+        for stream in range(4)
+    ]
+    result = LoadResult(tuple(records), 0, 0, 0.0)
+    found = summarise(result, Slo(), ConcurrencyLoad(4, 40))
+    assert found.window is not None
+    assert (found.window.rule, found.window.end_s) == ("tail", 9.003)
+    assert found.request_throughput == pytest.approx(36 / 9.003)
+    told = summarise(replace(result, last_arrival_ns=8000 * MS), Slo(), ConcurrencyLoad(4, 40))
+    assert told.window is not None
+    assert told.window.end_s == 8.0
+
+
+def test_later_turns_are_no_arrivals() -> None:
+    """A turn follows from the turn before; the load's own last arrival was earlier."""
+    records = evenly(40)
+    turn = replace(record(40, sent_ms=9000, chunks_ms=(9050,), end_ms=9100), session=3, turn=1)
+    found = measure(*records, turn)
+    assert found.window is not None
+    assert found.window.end_s == 3.9
+
+
+def test_prompt_tokens_are_counted_as_sent_as_meant_and_as_found() -> None:
+    known = [
+        replace(each, sent_tokens=9, shared_tokens=4, cached_tokens=cached)
+        for each, cached in zip(evenly(3), (None, 3, 4), strict=True)
+    ]
+    found = measure(*known)
+    assert (found.sent_prompt_tokens, found.shared_prompt_tokens) == (27, 12)
+    assert (found.cached_prompt_tokens, found.prompt_token_excess) == (7, 3)
+    as_text = measure(*evenly(3))
+    assert (as_text.cached_prompt_tokens, as_text.prompt_token_excess) == (None, None)
+
+
+def test_a_client_that_was_the_limit_is_said_to_be_so() -> None:
+    slow = ClientHealth(cpu_share=0.9)
+    found = summarise(LoadResult(tuple(evenly(5)), 0, 0, 0.0, slow, "duration"), Slo())
+    assert found.client == slow
+    assert found.stopped_by == "duration"
+    assert found.flags == ("client_limited",)
+    assert found.client_limits == ("its busiest process used 90% of a core (limit 80%)",)
+
+
+def _noisy(count: int, seed: int = 1) -> tuple[RequestRecord, ...]:
+    """Poisson arrivals at 20 a second, each of five chunks."""
+    random = np.random.default_rng(seed)
+    sends = np.cumsum(random.exponential(50.0, count))
+    found = []
+    for index, sent in enumerate(sends.tolist()):
+        at = (sent + 20 + np.cumsum(random.gamma(4.0, 5.0, 5))).tolist()
+        found.append(
+            record(index, sent_ms=sent, chunks_ms=tuple(at), end_ms=at[-1], output=5, requested=5)
+        )
+    return tuple(found)
+
+
+def test_every_figure_has_an_interval_around_it() -> None:
+    found = measure(*_noisy(1000), slo=Slo((SloLimit("ttft_ms", "p90", 45.0),)))
+    rates = ("request_throughput", "input_throughput", "output_throughput", "total_throughput")
+    for name in (*rates, "goodput", "slo_attainment"):
+        interval = found.intervals[name]
+        assert interval.low < getattr(found, name) < interval.high
+    for latency in ("ttft", "ttft_scheduled", "tpot", "itl", "e2e", "e2e_scheduled"):
+        for statistic in ("mean", "p50", "p90", "p95", "p99"):
+            interval = found.intervals[f"{latency}_{statistic}_ms"]
+            value = getattr(getattr(found, f"{latency}_ms"), statistic)
+            assert interval.low <= value <= interval.high
+            assert interval.high - interval.low < 0.4 * value
+    assert measure(*_noisy(1000)).intervals["itl_p99_ms"] == found.intervals["itl_p99_ms"]
+
+
+def test_few_requests_have_no_intervals_but_of_their_share() -> None:
+    assert set(measure(*evenly(9)).intervals) == {"slo_attainment"}
+    assert measure().intervals == {}
+    hundred = measure(*_noisy(100)).intervals
+    assert "ttft_p90_ms" in hundred
+    assert "ttft_p99_ms" not in hundred  # the largest of a hundred is no bound for it

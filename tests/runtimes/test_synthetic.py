@@ -88,7 +88,7 @@ def test_the_pairing_is_one_to_one(stage: str, other: str, indices: list[int]) -
 )
 def test_a_spelling_can_be_read_back(numbers: list[int], base: int, key: int) -> None:
     array = np.array(numbers, dtype=np.uint64)
-    rows = distinct.spell(array, base, key)
+    rows = distinct.spell(array, base, np.full(len(array), key, dtype=np.uint64))
     assert len({tuple(row) for row in rows.tolist()}) == len(numbers)
     assert rows.min() >= 0
     assert rows.max() < base

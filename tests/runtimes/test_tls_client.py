@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from time import perf_counter_ns
 
 import pytest
 
+from runtimes.load.arrivals import ConcurrencyLoad
+from runtimes.load.completion import CompletionStream
 from runtimes.load.http import HttpClient, HttpError
-from tests.runtimes.load_servers import HOST, read_request, response
+from runtimes.load.shares import PlannedRequest
+from runtimes.load.workers import LoadWorkers, Server
+from tests.runtimes.load_servers import HOST, good, read_request, response, serving
+from tests.runtimes.load_stages import job
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="no openssl here to make a certificate with"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("openssl") is None, reason="no openssl here to make a certificate with"
+    ),
+    pytest.mark.usefixtures("either_loop"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,41 @@ def test_large_bodies_go_both_ways_on_one_connection(certificate: Path) -> None:
     assert asyncio.run(ask(certificate, certificate)) == (200, b"over TLS" * 20_000, 1)
 
 
+def test_a_request_is_sent_before_the_server_has_read_it(certificate: Path) -> None:
+    async def run() -> None:
+        read_ns = []
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            for _ in range(2):
+                await read_request(reader)
+                read_ns.append(perf_counter_ns())
+                writer.write(response(b"ok"))
+            writer.close()
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        listening = await asyncio.start_server(connected, HOST, 0, ssl=context)
+        port = listening.sockets[0].getsockname()[1]
+        tls = ssl.create_default_context(cafile=certificate)
+        async with HttpClient(HOST, port, tls=tls) as client:
+            for size in (10, 100_000):
+                stream = CompletionStream()
+                request = client.post_request("/", b"x" * size)
+                with contextlib.suppress(HttpError):  # the stream wants no JSON
+                    await client.stream(request, stream, timeout_s=20)
+                record = stream.record(
+                    request=PlannedRequest(0, b"", 1, None),
+                    scheduled_ns=0,
+                    failure=None,
+                    ended_ns=perf_counter_ns(),
+                )
+                assert record.sent_ns < read_ns.pop()
+        listening.close()
+        await listening.wait_closed()
+
+    asyncio.run(run())
+
+
 def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
     with pytest.raises(HttpError, match="certificate not trusted: self"):
         asyncio.run(ask(certificate, None))
@@ -85,3 +130,23 @@ def test_plain_http_spoken_to_a_tls_client_is_an_error() -> None:
         await listening.wait_closed()
 
     asyncio.run(run())
+
+
+def test_workers_trust_whom_the_environment_names(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def errors() -> set[str | None]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        async with (
+            serving(good, tls=context) as server,
+            LoadWorkers([Server(HOST, server.port, tls=True)], processes=1) as workers,
+        ):
+            return {one.error for one in (await workers.run(job(ConcurrencyLoad(2, 6)))).records}
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert asyncio.run(errors()) == {None}
+    monkeypatch.delenv("SSL_CERT_FILE")
+    (untrusted,) = asyncio.run(errors())
+    assert untrusted is not None
+    assert "certificate not trusted: self" in untrusted

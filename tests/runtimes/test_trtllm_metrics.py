@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines.base import CANONICAL_METRICS, EngineReport
 from runtimes.json_types import Json
 from tests.runtimes.trtllm_cases import ENGINE
@@ -92,3 +93,4 @@ def test_the_version_is_read(log: str, version_json: str, version: str) -> None:
 def test_the_size_of_the_cache_is_recorded() -> None:
     report = ENGINE.describe(log="", metrics_text=json.dumps([BUSY]), version_json="")
     assert report.config == {"maxNumBlocks": "1000", "tokensPerBlock": "32"}
+    assert report.prefix_cache == PrefixCache(block_tokens=32, capacity_tokens=32_000)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimes.cache_state import PrefixCache
 from runtimes.engines._flags import table_for
 from runtimes.engines.base import CANONICAL_METRICS
 from runtimes.engines.simulated import SimulatedEngine
@@ -227,6 +228,7 @@ def test_describe_reads_a_real_engine() -> None:
     assert report.config["compilation_config"].endswith("'static_all_moe_layers': []}")
     assert report.config["kernel_config"].endswith("linear_backend_per_quant=None)")
     assert "backend" not in report.config
+    assert report.prefix_cache == PrefixCache(True, 128, 128 * 8192)
 
 
 def test_describe_takes_the_version_from_the_log_when_the_server_tells_none() -> None:

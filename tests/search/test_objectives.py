@@ -9,6 +9,7 @@ import pytest
 from runtimes.errors import UnknownNameError
 from runtimes.measurement import Distribution, Measurement
 from search.objectives.base import OBJECTIVES
+from tracking.parquet.schema import LATENCIES, STATISTICS
 
 MEASURED = Measurement(
     requests_completed=100,
@@ -17,7 +18,7 @@ MEASURED = Measurement(
     input_tokens=8000,
     output_tokens=2000,
     requested_output_tokens=2000,
-    ttft_ms=Distribution(100, mean=1.0, p50=2.0, p90=3.0, p95=4.0, p99=5.0, max=6.0),
+    ttft_ms=Distribution(100, mean=1.0, p50=2.0, p90=3.0, p95=4.0, p99=5.0, max=6.0, p99_9=5.5),
     tpot_ms=Distribution(100, mean=11.0, p50=12.0, p90=13.0, p95=14.0, p99=15.0, max=16.0),
     itl_ms=Distribution(100, mean=21.0, p50=22.0, p90=23.0, p95=24.0, p99=25.0, max=26.0),
     e2e_ms=Distribution(100, mean=31.0, p50=32.0, p90=33.0, p95=34.0, p99=35.0, max=36.0),
@@ -26,6 +27,9 @@ MEASURED = Measurement(
     output_throughput=200.0,
     total_throughput=1000.0,
     goodput=8.0,
+    ttft_scheduled_ms=Distribution(100, mean=1.5, p50=2.5, p90=3.5, p95=4.5, p99=5.5, max=6.5),
+    slo_attainment=0.8,
+    energy_j=5000.0,
 )
 
 
@@ -56,6 +60,9 @@ def test_rates_are_of_the_deployment_or_of_a_gpu(name: str, value: float, unit: 
         ("ttft_mean_ms", 1.0),
         ("ttft_p50_ms", 2.0),
         ("ttft_p99_ms", 5.0),
+        ("ttft_p99_9_ms", 5.5),
+        ("ttft_scheduled_mean_ms", 1.5),
+        ("ttft_scheduled_p99_ms", 5.5),
         ("tpot_mean_ms", 11.0),
         ("tpot_p90_ms", 13.0),
         ("itl_p95_ms", 24.0),
@@ -90,13 +97,30 @@ def test_only_cost_needs_a_price() -> None:
     assert needing == ["cost_per_million_tokens"]
 
 
-def test_every_latency_has_its_five_statistics() -> None:
+def test_every_latency_has_every_statistic_that_is_recorded() -> None:
     expected = {
-        f"{metric}_{statistic}_ms"
-        for metric in ("ttft", "tpot", "itl", "e2e")
-        for statistic in ("mean", "p50", "p90", "p95", "p99")
+        f"{latency}_{statistic}_ms"
+        for latency in LATENCIES
+        for statistic in STATISTICS
+        if statistic not in ("min", "max")
     }
     assert expected <= set(OBJECTIVES.names())
+    assert len(expected) == 6 * 12
+
+
+def test_energy_is_per_output_token_and_only_where_it_was_counted() -> None:
+    energy = OBJECTIVES.get("energy_per_token_j")
+    assert energy.value(MEASURED, gpus=4) == 2.5
+    assert (energy.unit, energy.direction) == ("J/token", "minimize")
+    assert energy.value(replace(MEASURED, energy_j=None), gpus=4) is None
+    assert energy.value(replace(MEASURED, output_tokens=0), gpus=4) is None
+
+
+def test_attainment_is_a_share_and_more_is_better() -> None:
+    attainment = OBJECTIVES.get("slo_attainment")
+    assert attainment.value(MEASURED, gpus=4) == 0.8
+    assert (attainment.unit, attainment.direction) == ("ratio", "maximize")
+    assert attainment.value(replace(MEASURED, slo_attainment=None), gpus=4) is None
 
 
 def test_an_unknown_objective_is_answered_with_the_nearest() -> None:

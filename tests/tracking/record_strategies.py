@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+
 from hypothesis import strategies as st
 
 from runtimes.failure import Failure, FailureKind
 from runtimes.json_types import Json
-from runtimes.measurement import Distribution, Measurement, RequestRecord
+from runtimes.measurement import (
+    ClientHealth,
+    Distribution,
+    Interval,
+    Measurement,
+    RequestRecord,
+    Window,
+)
 from runtimes.parallel import DEGREES, ParallelLayout
 from runtimes.quantization import PARTS, PRECISIONS, Quantization
 from runtimes.slo import SloLimit, SloVerdict
@@ -31,7 +40,7 @@ _count = st.integers(0, 10**12)
 _number = st.floats(allow_nan=False)
 _number_map = st.dictionaries(_text, _number, max_size=3)
 _unix_s = st.floats(0, 4e9)
-_ns = st.integers(0, 10**18)
+_ns = st.integers(0, 2**53)
 _structured: st.SearchStrategy[Json] = st.recursive(
     st.none() | st.booleans() | st.integers() | _number | _text,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_text, inner, max_size=2),
@@ -49,7 +58,22 @@ _params: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     },
 )
 _limits = st.builds(SloLimit, st.sampled_from(["ttft_ms", "e2e_ms"]), st.just("p99"), _number)
-_distributions = st.none() | st.builds(Distribution, _count, *[_number] * 6)
+_distributions = st.none() | st.builds(
+    Distribution, _count, *[_number] * 6, *[st.none() | _number] * 8
+)
+_windows = st.builds(Window, _number, _number, _text, st.booleans(), _count)
+_clients = st.builds(
+    ClientHealth,
+    processes=_count,
+    cpu_s=_number,
+    cpu_share=_number,
+    lag_p99_ms=_number,
+    lag_max_ms=_number,
+    send_lateness_p99_ms=_number,
+    held_ratio=st.none() | _number,
+    connections_opened=_count,
+    chunks_per_read=_number,
+)
 
 measurements = st.builds(
     Measurement,
@@ -70,6 +94,19 @@ measurements = st.builds(
     goodput=_number,
     slo=st.lists(st.builds(SloVerdict, _limits, st.none() | _number), max_size=2).map(tuple),
     flags=_texts,
+    ttft_scheduled_ms=_distributions,
+    e2e_scheduled_ms=_distributions,
+    slo_attainment=st.none() | _number,
+    tokens_per_chunk=st.none() | _number,
+    sent_prompt_tokens=_count,
+    shared_prompt_tokens=_count,
+    cached_prompt_tokens=st.none() | _count,
+    window=st.none() | _windows,
+    client=st.none() | _clients,
+    intervals=st.dictionaries(_text, st.builds(Interval, _number, _number), max_size=3),
+    energy_j=st.none() | _number,
+    stopped_by=_text,
+    client_limits=_texts,
 )
 failures = st.builds(
     Failure,
@@ -145,19 +182,50 @@ stages = st.builds(
     measurement=measurements,
     counters_before=_number_map,
     counters_after=_number_map,
+    cache=_text,
+    designed_hit_rate=st.none() | _number,
+    observed_hit_rate=st.none() | _number,
+    acceptance_length=st.none() | _number,
+    repetition_score=st.none() | _number,
+    template_sha256=_text,
+    warmup_requests=st.none() | _count,
+    warmup_steady=st.none() | st.booleans(),
+    cross_check=_number_map,
+    cross_check_note=st.sampled_from(["", "vllm-bench: not installed"]),
 )
-requests = st.builds(
-    RequestRecord,
-    index=_count,
-    scheduled_ns=_ns,
-    sent_ns=_ns,
-    chunk_ns=st.lists(_ns, max_size=5).map(tuple),
-    end_ns=_ns,
-    prompt_tokens=st.none() | _count,
-    output_tokens=st.none() | _count,
-    requested_output_tokens=_count,
-    error=st.none() | _text,
-)
+_chunks = st.lists(st.tuples(_ns, st.integers(0, 2**31)), max_size=5)
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> RequestRecord:
+    chunks = draw(_chunks)
+    chunk_ns = [at_ns for at_ns, _ in chunks]
+    tokens = [tokens for _, tokens in chunks]
+    return draw(
+        st.builds(
+            RequestRecord,
+            index=_count,
+            scheduled_ns=_ns,
+            sent_ns=_ns,
+            chunk_ns=st.sampled_from([tuple(chunk_ns), array("q", chunk_ns)]),
+            end_ns=_ns,
+            prompt_tokens=st.none() | _count,
+            output_tokens=st.none() | _count,
+            requested_output_tokens=_count,
+            error=st.none() | _text,
+            first_byte_ns=st.none() | _ns,
+            chunk_tokens=st.sampled_from([None, tuple(tokens), array("q", tokens)]),
+            cached_tokens=st.none() | _count,
+            sent_tokens=st.none() | _count,
+            content_tokens=st.none() | _count,
+            shared_tokens=_count,
+            session=st.none() | _count,
+            turn=_count,
+        )
+    )
+
+
+requests = _requests()
 samples = st.builds(
     Sample,
     at_ns=_ns,

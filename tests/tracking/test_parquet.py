@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,14 +20,17 @@ from hypothesis import strategies as st
 from runtimes.errors import InternalError, RunFolderError
 from runtimes.failure import Failure, FailureKind
 from runtimes.json_types import canonical_json
-from runtimes.measurement import RequestRecord
+from runtimes.measurement import ClientHealth, Distribution, Interval, RequestRecord, Window
 from search.trial import TrialState
 from tests.tracking import record_strategies as records
 from tests.tracking.run_samples import measurement, trial_record
 from tracking.layout import RunLayout
 from tracking.parquet.read import UnreadableFile, read_stages, read_trials
 from tracking.parquet.schema import (
+    CLIENT_COLUMNS,
+    STATISTICS,
     UNIT_KEY,
+    WINDOW_COLUMNS,
     requests_schema,
     samples_schema,
     stage_schema,
@@ -117,8 +121,11 @@ def test_request_files_hold_every_time(written: list[RequestRecord]) -> None:
     _assert_schema(table.schema, requests_schema())
     for row, record in zip(table.to_pylist(), written, strict=True):
         assert (row["run"], row["number"], row["attempt"], row["stage"]) == ("r", 3, 1, 2)
-        assert tuple(row["sent_ns"] + delta for delta in row["chunk_ns"]) == record.chunk_ns
-        same = set(row) - {"run", "number", "attempt", "stage", "chunk_ns"}
+        arrivals_ns = [row["sent_ns"] + delta for delta in row["chunk_ns"]]
+        assert arrivals_ns == list(record.chunk_ns)
+        tokens = record.chunk_tokens
+        assert row["chunk_tokens"] == (None if tokens is None else list(tokens))
+        same = set(row) - {"run", "number", "attempt", "stage", "chunk_ns", "chunk_tokens"}
         assert {name: row[name] for name in same} == {name: getattr(record, name) for name in same}
 
 
@@ -197,6 +204,76 @@ def test_every_throughput_is_there_per_gpu() -> None:
     throughputs = {name for name in names if name.endswith("_throughput")} | {"goodput"}
     assert len(throughputs) == 5
     assert {f"{name}_per_gpu" for name in throughputs} <= names
+
+
+_SINCE_VERSION_ONE = (
+    *("ttft_scheduled_", "e2e_scheduled_", "window_", "client_", "energy_", "slo_attainment"),
+    *("steady", "stopped_by", "intervals", "sent_prompt", "shared_prompt", "cached_prompt"),
+    *("prompt_token_excess", "tokens_per_chunk", "cache", "designed_", "observed_", "acceptance_"),
+    *("repetition_", "template_", "warmup_requests", "warmup_steady", "cross_check"),
+)
+_OLD_LATENCY = re.compile(r"(ttft|tpot|itl|e2e)_(count|(mean|p50|p90|p95|p99|max)_ms)")
+_ANY_LATENCY = re.compile(r"(ttft|tpot|itl|e2e)_")
+
+
+def _as_once(path: Path) -> None:
+    """Leave out of a file what the first servetune did not write."""
+    table = pq.read_table(path)
+    names = [
+        name
+        for name in table.column_names
+        if not name.startswith(_SINCE_VERSION_ONE)
+        and (not _ANY_LATENCY.match(name) or _OLD_LATENCY.fullmatch(name))
+    ]
+    assert len(names) < len(table.column_names)
+    pq.write_table(table.select(names), path)
+
+
+def test_a_record_of_before_the_newer_columns_reads_with_their_defaults(
+    layout: RunLayout, problems: list[UnreadableFile]
+) -> None:
+    writer = _writer(layout)
+    writer.trial(trial_record(0))
+    full = replace(_STAGE.measurement, client=ClientHealth(cpu_s=3.0), energy_j=5.0)
+    writer.stage(replace(_STAGE, measurement=full, warmup_requests=8, cache="warm"))
+    _as_once(layout.trial_file(0, 0))
+    _as_once(layout.stage_file(3, 0, 1))
+    (trial,) = read_trials(layout, problems.append)
+    (stage,) = read_stages(layout, problems.append)
+    assert problems == []
+    assert trial == trial_record(0)
+    assert stage == _STAGE
+    assert (stage.measurement.window, stage.measurement.client) == (None, None)
+    assert (stage.warmup_requests, stage.cache) == (None, "")
+    assert stage.measurement.ttft_ms is not None
+    assert stage.measurement.ttft_ms.p25 is None
+
+
+def test_what_follows_from_a_measurement_stands_beside_it(layout: RunLayout) -> None:
+    measured = replace(
+        measurement(),
+        sent_prompt_tokens=400 * 1024 - 400,
+        energy_j=1024.0,
+        window=Window(1.0, 41.0, "mser+tail", requests=390),
+        client=ClientHealth(processes=2, held_ratio=0.995),
+        client_limits=("sent late",),
+        intervals={"output_throughput": Interval(1900.0, 2100.0)},
+    )
+    _writer(layout).trial(trial_record(0, measured=measured))
+    row = pq.read_table(layout.trial_file(0, 0)).to_pylist()[0]
+    assert row["prompt_token_excess"] == 400
+    assert row["energy_per_token_j"] == 0.01
+    assert (row["window_start_s"], row["window_end_s"], row["steady"]) == (1.0, 41.0, True)
+    assert (row["window_rule"], row["window_requests"]) == ("mser+tail", 390)
+    assert (row["client_processes"], row["client_held_ratio"]) == (2, 0.995)
+    assert row["client_limits"] == ["sent late"]
+    assert row["intervals"] == [("output_throughput", {"low": 1900.0, "high": 2100.0})]
+
+
+def test_every_part_of_a_measurement_has_its_columns() -> None:
+    assert set(CLIENT_COLUMNS.values()) == {item.name for item in fields(ClientHealth)}
+    assert set(WINDOW_COLUMNS.values()) == {item.name for item in fields(Window)}
+    assert {*STATISTICS, "count"} == {item.name for item in fields(Distribution)}
 
 
 def _truncated(content: bytes) -> bytes:

@@ -44,6 +44,9 @@ def test_instants_are_utc() -> None:
 def test_objectives_have_words_and_the_units_of_the_registry() -> None:
     assert words.objective_words("output_throughput_per_gpu") == "output throughput per GPU"
     assert words.objective_words("ttft_p99_ms") == "TTFT p99"
+    assert words.objective_words("ttft_scheduled_p99_9_ms") == "TTFT scheduled p99.9"
+    assert words.objective_words("energy_per_token_j") == "energy per token"
+    assert words.objective_words("slo_attainment") == "SLO attainment"
     assert words.objective_value("ttft_p99_ms", 481.0) == "481 ms"
     assert words.objective_value("output_throughput_per_gpu", 2160.4) == "2,160 tokens/s/GPU"
     assert words.objective_value("my_own", 2.0) == "2.00"

@@ -1,11 +1,14 @@
-"""Flat rows back to the records they were made of, exactly. Inverse: `rows.py`."""
+"""Flat rows back to the records they were made of, exactly. Inverse: `rows.py`.
+
+A column that an older servetune did not write leaves its field at the default.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from runtimes.failure import Failure, FailureKind
-from runtimes.measurement import Distribution, Measurement
+from runtimes.measurement import ClientHealth, Distribution, Interval, Measurement, Window
 from runtimes.parallel import ParallelLayout
 from runtimes.quantization import Quantization
 from runtimes.slo import SloLimit, SloVerdict
@@ -13,16 +16,21 @@ from search.trial import TrialState
 from tracking.parquet.parameters import from_cell
 from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
 from tracking.parquet.schema import (
+    CLIENT_COLUMNS,
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
     STATISTICS,
+    WINDOW_COLUMNS,
     ParameterColumn,
 )
 from tracking.records import StageRecord, TrialRecord
 
-_TUPLES = ("command", "deploy_command", "gpu_ids", "process_ids", "flags")
-_MAPS = ("env", "objectives", "engine_config", "versions", "counters_before", "counters_after")
+_TUPLES = ("command", "deploy_command", "gpu_ids", "process_ids", "flags", "client_limits")
+_MAPS = (
+    *("env", "objectives", "engine_config", "versions"),
+    *("counters_before", "counters_after", "cross_check"),
+)
 
 
 def trial_record(row: Row, parameters: Mapping[str, ParameterColumn]) -> TrialRecord:
@@ -63,7 +71,7 @@ def stage_record(row: Row) -> StageRecord:
 
 
 def _same(row: Row, names: tuple[str, ...]) -> Row:
-    values = {name: row[name] for name in names}
+    values = {name: row[name] for name in names if name in row}
     for name in _TUPLES:
         if name in values:
             values[name] = tuple(values[name])
@@ -76,10 +84,17 @@ def _same(row: Row, names: tuple[str, ...]) -> Row:
 def _measurement(row: Row) -> Measurement | None:
     if row["requests_completed"] is None:
         return None
-    values: Row = {name: row[name] for name in SAME_IN_MEASUREMENTS}
+    values = _same(row, SAME_IN_MEASUREMENTS)
     values |= {f"{latency}_ms": _distribution(row, latency) for latency in LATENCIES}
+    window, client = _parts(row, WINDOW_COLUMNS), _parts(row, CLIENT_COLUMNS)
     return Measurement(
         **values,
+        window=None if window is None else Window(**window),
+        client=None if client is None else ClientHealth(**client),
+        intervals={
+            name: Interval(bounds["low"], bounds["high"])
+            for name, bounds in row.get("intervals") or ()
+        },
         slo=tuple(
             SloVerdict(
                 SloLimit(verdict["metric"], verdict["statistic"], verdict["limit_ms"]),
@@ -91,11 +106,17 @@ def _measurement(row: Row) -> Measurement | None:
     )
 
 
+def _parts(row: Row, columns: Mapping[str, str]) -> Row | None:
+    """Fields by name; None where every column is null, which a value never is, or absent."""
+    values = {name: row.get(column) for column, name in columns.items()}
+    return None if all(value is None for value in values.values()) else values
+
+
 def _distribution(row: Row, latency: str) -> Distribution | None:
-    count = row[f"{latency}_count"]
-    if count is None:
+    values: Row = {name: row.get(f"{latency}_{name}_ms") for name in STATISTICS}
+    if values["mean"] is None:
         return None
-    return Distribution(count=count, **{name: row[f"{latency}_{name}_ms"] for name in STATISTICS})
+    return Distribution(count=row.get(f"{latency}_count"), **values)
 
 
 def _failure(row: Row) -> Failure | None:

@@ -9,14 +9,16 @@ from typing import Any, TypeAlias
 from runtimes.errors import InternalError
 from runtimes.failure import Failure
 from runtimes.json_types import Json
-from runtimes.measurement import Distribution, Measurement, RequestRecord
+from runtimes.measurement import ClientHealth, Distribution, Measurement, Window
 from tracking.parquet.parameters import json_kind, to_cell
 from tracking.parquet.schema import (
+    CLIENT_COLUMNS,
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
     STATISTICS,
     THROUGHPUT_UNITS,
+    WINDOW_COLUMNS,
     ParameterColumn,
     objective_columns,
 )
@@ -38,7 +40,8 @@ SAME_IN_STAGES = tuple(item.name for item in fields(StageRecord) if item.name !=
 SAME_IN_MEASUREMENTS = tuple(
     item.name
     for item in fields(Measurement)
-    if item.name not in {"slo", "flags", *(f"{latency}_ms" for latency in LATENCIES)}
+    if item.name not in {"slo", "flags", "window", "client", "intervals"}
+    and item.name not in {f"{latency}_ms" for latency in LATENCIES}
 )
 """Fields of a measurement that are columns of the same name."""
 
@@ -76,25 +79,6 @@ def stage_row(record: StageRecord) -> Row:
         "started_at": _microseconds(record.started_unix_s),
         "ended_at": _microseconds(record.ended_unix_s),
         **_measurement(record.measurement),
-    }
-
-
-def request_row(record: RequestRecord) -> Row:
-    """The row of a request, without the identity of its trial."""
-    return {
-        "index": record.index,
-        "scheduled_ns": record.scheduled_ns,
-        "sent_ns": record.sent_ns,
-        "first_content_ns": record.first_content_ns,
-        "end_ns": record.end_ns,
-        "chunk_ns": [arrival_ns - record.sent_ns for arrival_ns in record.chunk_ns],
-        "ttft_ms": record.ttft_ms,
-        "tpot_ms": record.tpot_ms,
-        "e2e_ms": record.e2e_ms,
-        "prompt_tokens": record.prompt_tokens,
-        "output_tokens": record.output_tokens,
-        "requested_output_tokens": record.requested_output_tokens,
-        "error": record.error,
     }
 
 
@@ -136,7 +120,13 @@ def _measurement(measurement: Measurement | None) -> Row:
     row: Row = {name: getattr(measurement, name) for name in SAME_IN_MEASUREMENTS}
     for latency in LATENCIES:
         row |= _distribution(latency, getattr(measurement, f"{latency}_ms"))
-    row["achieved_output_ratio"] = measurement.achieved_output_ratio
+    row |= _parts(measurement.window, WINDOW_COLUMNS) | _parts(measurement.client, CLIENT_COLUMNS)
+    for derived in ("achieved_output_ratio", "prompt_token_excess", "energy_per_token_j"):
+        row[derived] = getattr(measurement, derived)
+    row["intervals"] = {
+        name: {"low": interval.low, "high": interval.high}
+        for name, interval in measurement.intervals.items()
+    }
     row["slo"] = [
         {
             "metric": verdict.limit.metric,
@@ -150,6 +140,12 @@ def _measurement(measurement: Measurement | None) -> Row:
     row["slo_met"] = measurement.slo_met
     row["measurement_flags"] = measurement.flags
     return row
+
+
+def _parts(value: Window | ClientHealth | None, columns: Mapping[str, str]) -> Row:
+    if value is None:
+        return {}
+    return {column: getattr(value, name) for column, name in columns.items()}
 
 
 def _distribution(latency: str, distribution: Distribution | None) -> Row:

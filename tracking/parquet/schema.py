@@ -11,6 +11,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from runtimes.errors import RunFolderError
+from runtimes.measurement import PERCENTILES, percentile_name
 from runtimes.parallel import DEGREES
 from runtimes.quantization import PARTS
 from tracking.parquet.parameters import ParameterType, ParameterTypes, column_names
@@ -29,6 +30,9 @@ TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
 STRING_MAP = pa.map_(pa.string(), pa.string())
 NUMBER_MAP = pa.map_(pa.string(), pa.float64())
+INTERVALS = pa.map_(
+    pa.string(), pa.struct([pa.field("low", pa.float64()), pa.field("high", pa.float64())])
+)
 VERDICTS = pa.list_(
     pa.struct(
         [
@@ -41,8 +45,8 @@ VERDICTS = pa.list_(
     )
 )
 
-LATENCIES = ("ttft", "tpot", "itl", "e2e")
-STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
+LATENCIES = ("ttft", "ttft_scheduled", "tpot", "itl", "e2e", "e2e_scheduled")
+STATISTICS = ("mean", "min", *map(percentile_name, PERCENTILES), "max")
 THROUGHPUT_UNITS = {
     "request_throughput": "requests/s",
     "input_throughput": "tokens/s",
@@ -50,6 +54,28 @@ THROUGHPUT_UNITS = {
     "total_throughput": "tokens/s",
     "goodput": "requests/s",
 }
+
+WINDOW_COLUMNS = {
+    "window_start_s": "start_s",
+    "window_end_s": "end_s",
+    "window_rule": "rule",
+    "window_requests": "requests",
+    "steady": "steady",
+}
+"""Field of a `Window` by column."""
+_CLIENT: dict[str, tuple[pa.DataType, str]] = {
+    "processes": (pa.int64(), ""),
+    "cpu_s": (pa.float64(), "s"),
+    "cpu_share": (pa.float64(), "ratio"),
+    "lag_p99_ms": (pa.float64(), "ms"),
+    "lag_max_ms": (pa.float64(), "ms"),
+    "send_lateness_p99_ms": (pa.float64(), "ms"),
+    "held_ratio": (pa.float64(), "ratio"),
+    "connections_opened": (pa.int64(), "connections"),
+    "chunks_per_read": (pa.float64(), "chunks"),
+}
+CLIENT_COLUMNS = {f"client_{name}": name for name in _CLIENT}
+"""Field of a `ClientHealth` by column."""
 
 LAYOUT_COLUMNS = {f"layout_{degree}": degree for degree in DEGREES}
 """Degree by column; null where the engine decides."""
@@ -104,17 +130,38 @@ def _measurement() -> list[ArrowField]:
         _column("output_tokens", pa.int64(), "tokens"),
         _column("requested_output_tokens", pa.int64(), "tokens"),
         _column("achieved_output_ratio", pa.float64(), "ratio"),
+        _column("sent_prompt_tokens", pa.int64(), "tokens"),
+        _column("prompt_token_excess", pa.int64(), "tokens"),
+        _column("shared_prompt_tokens", pa.int64(), "tokens"),
+        _column("cached_prompt_tokens", pa.int64(), "tokens"),
+        _column("tokens_per_chunk", pa.float64(), "tokens/chunk"),
     ]
     fields += [_column(name, pa.float64(), unit) for name, unit in THROUGHPUT_UNITS.items()]
     for latency in LATENCIES:
         fields.append(_column(f"{latency}_count", pa.int64(), "values"))
         fields += [_column(f"{latency}_{name}_ms", pa.float64(), "ms") for name in STATISTICS]
-    fields += [
+    return [*fields, *_judgement()]
+
+
+def _judgement() -> list[ArrowField]:
+    """What a measurement says of the limits, of its own worth, and of what it cost."""
+    return [
         _column("slo", VERDICTS),
         _column("slo_met", pa.bool_()),
+        _column("slo_attainment", pa.float64(), "ratio"),
+        _column("intervals", INTERVALS),
+        _column("window_start_s", pa.float64(), "s"),
+        _column("window_end_s", pa.float64(), "s"),
+        _column("window_rule", pa.string()),
+        _column("window_requests", pa.int64(), "requests"),
+        _column("steady", pa.bool_()),
+        _column("stopped_by", pa.string()),
+        *(_column(f"client_{name}", kind, unit) for name, (kind, unit) in _CLIENT.items()),
+        _column("client_limits", STRINGS),
+        _column("energy_j", pa.float64(), "J"),
+        _column("energy_per_token_j", pa.float64(), "J/token"),
         _column("measurement_flags", STRINGS),
     ]
-    return fields
 
 
 def _trial_head() -> list[ArrowField]:
@@ -145,6 +192,8 @@ def _trial_head() -> list[ArrowField]:
         _column("stop_s", pa.float64(), "s"),
         _column("gpu_seconds", pa.float64(), "GPU·s"),
         _column("deciding_stage", pa.int64()),
+        _column("slo_rate_low", pa.float64(), "requests/s"),
+        _column("slo_rate_high", pa.float64(), "requests/s"),
     ]
 
 
@@ -200,9 +249,19 @@ def stage_schema() -> pa.Schema:
         _column("load", pa.string()),
         _column("load_value", pa.float64()),
         *_times(),
+        _column("cache", pa.string()),
+        _column("designed_hit_rate", pa.float64(), "ratio"),
+        _column("observed_hit_rate", pa.float64(), "ratio"),
+        _column("acceptance_length", pa.float64(), "tokens"),
+        _column("repetition_score", pa.float64(), "ratio"),
+        _column("template_sha256", pa.string()),
+        _column("warmup_requests", pa.int64(), "requests"),
+        _column("warmup_steady", pa.bool_()),
         *_measurement(),
         _column("counters_before", NUMBER_MAP),
         _column("counters_after", NUMBER_MAP),
+        _column("cross_check", NUMBER_MAP),
+        _column("cross_check_note", pa.string()),
     ]
     return _schema("stages", fields)
 
@@ -215,15 +274,26 @@ def requests_schema() -> pa.Schema:
         _column("index", pa.int64()),
         _column("scheduled_ns", pa.int64(), "ns"),
         _column("sent_ns", pa.int64(), "ns"),
+        _column("first_byte_ns", pa.int64(), "ns"),
         _column("first_content_ns", pa.int64(), "ns"),
+        _column("last_content_ns", pa.int64(), "ns"),
         _column("end_ns", pa.int64(), "ns"),
         _column("chunk_ns", pa.list_(pa.int64()), "ns since sent_ns"),
+        _column("chunk_tokens", pa.list_(pa.int64()), "tokens"),
         _column("ttft_ms", pa.float64(), "ms"),
+        _column("ttft_scheduled_ms", pa.float64(), "ms"),
         _column("tpot_ms", pa.float64(), "ms"),
         _column("e2e_ms", pa.float64(), "ms"),
+        _column("e2e_scheduled_ms", pa.float64(), "ms"),
         _column("prompt_tokens", pa.int64(), "tokens"),
+        _column("cached_tokens", pa.int64(), "tokens"),
+        _column("sent_tokens", pa.int64(), "tokens"),
+        _column("content_tokens", pa.int64(), "tokens"),
+        _column("shared_tokens", pa.int64(), "tokens"),
         _column("output_tokens", pa.int64(), "tokens"),
         _column("requested_output_tokens", pa.int64(), "tokens"),
+        _column("session", pa.int64()),
+        _column("turn", pa.int64()),
         _column("error", pa.string()),
     ]
     return _schema("requests", fields)

@@ -11,10 +11,10 @@ from runtimes.measurement import RequestRecord
 from tracking.files import write_atomically
 from tracking.layout import RunLayout
 from tracking.parquet.parameters import ParameterTypes
-from tracking.parquet.rows import Row, request_row, sample_row, stage_row, trial_row
+from tracking.parquet.requests import requests_table
+from tracking.parquet.rows import Row, sample_row, stage_row, trial_row
 from tracking.parquet.schema import (
     parameter_columns,
-    requests_schema,
     samples_schema,
     stage_schema,
     trial_schema,
@@ -26,16 +26,15 @@ def encode_requests(
     *, run: str, number: int, attempt: int, stage: int, records: Sequence[RequestRecord]
 ) -> bytes:
     """The Parquet file of one stage's requests."""
-    identity = {"run": run, "number": number, "attempt": attempt, "stage": stage}
-    rows = [{**identity, **request_row(record)} for record in records]
-    return _encode_many(rows, requests_schema())
+    identity: Row = {"run": run, "number": number, "attempt": attempt, "stage": stage}
+    return _encode_many(requests_table(identity, records))
 
 
 def encode_samples(*, run: str, number: int, attempt: int, samples: Sequence[Sample]) -> bytes:
     """The Parquet file of one attempt's samples."""
     identity = {"run": run, "number": number, "attempt": attempt}
     rows = [{**identity, **sample_row(sample)} for sample in samples]
-    return _encode_many(rows, samples_schema())
+    return _encode_many(pa.Table.from_pylist(rows, schema=samples_schema()))
 
 
 class RecordWriter:
@@ -94,13 +93,13 @@ def _encode_one(row: Row, schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _encode_many(rows: Sequence[Row], schema: pa.Schema) -> bytes:
+def _encode_many(table: pa.Table) -> bytes:
     """A file of many rows: words repeat, while clock readings grow by steps."""
-    words = [field.name for field in schema if pa.types.is_string(field.type)]
-    steps = dict.fromkeys(_clock_columns(schema), "DELTA_BINARY_PACKED")
+    words = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    steps = dict.fromkeys(_clock_columns(table.schema), "DELTA_BINARY_PACKED")
     sink = pa.BufferOutputStream()
     pq.write_table(
-        pa.Table.from_pylist(rows, schema=schema),
+        table,
         sink,
         compression="zstd",
         use_dictionary=words,  # type: ignore[arg-type]  # the stubs lack the list

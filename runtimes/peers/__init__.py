@@ -1,0 +1,1 @@
+"""Other load generators: what their result files say, and running them beside our own client."""
