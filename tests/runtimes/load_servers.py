@@ -13,6 +13,7 @@ from typing import TypeAlias
 from runtimes.json_types import Json
 
 HOST = "127.0.0.1"
+_TURNS = 10
 DONE_EVENT = b"data: [DONE]\n\n"
 
 
@@ -80,6 +81,8 @@ async def serving(handler: Handler, *, tls: ssl.SSLContext | None = None) -> Asy
         yield server
     finally:
         listening.close()
+        for _ in range(_TURNS):  # a connection just taken is nobody's until its task has begun
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         if tasks:

@@ -18,7 +18,7 @@ from tests.runtimes.workload_files import length_file
 
 WHOLE = st.integers(1, 5000)
 MOMENTS: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
-    {"mean": st.floats(1, 5000), "stddev": st.floats(0, 2000)},
+    {"mean": st.floats(10, 5000), "stddev": st.floats(0, 2000)},
     optional={"min": st.integers(1, 10), "max": st.integers(20_000, 30_000)},
 )
 
