@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from search.analysis.differences import Sample, sample, ties
 from search.objectives.base import OBJECTIVES
@@ -20,7 +20,12 @@ def not_surely_worse(data: RunData, best: TrialRecord) -> tuple[int, ...]:
     Of those that `best` is held against: completed, comparable, and meeting the SLO if it does. One
     whose objective has no interval is left out, since of it nothing can be said.
     """
-    ours = _sample(data, best)
+    closed_loops = {
+        (stage.number, stage.attempt, stage.stage)
+        for stage in data.stages
+        if stage.load == _CLOSED_LOOP
+    }
+    ours = _sample(data, best, closed_loops)
     if ours is None or ours.error is None:
         return ()
     others: list[tuple[int, Sequence[Sample]]] = []
@@ -28,14 +33,16 @@ def not_surely_worse(data: RunData, best: TrialRecord) -> tuple[int, ...]:
         rival = trial.number != best.number and trial.state is TrialState.COMPLETED
         if not rival or trial.doubts or meets_slo(trial) != meets_slo(best):
             continue
-        theirs = _sample(data, trial)
+        theirs = _sample(data, trial, closed_loops)
         if theirs is not None and theirs.error is not None:
             others.append((trial.number, [theirs]))
     found = ties([ours], [samples for _, samples in others], data.goals[0].direction)
     return tuple(others[position][0] for position in found)
 
 
-def _sample(data: RunData, trial: TrialRecord) -> Sample | None:
+def _sample(
+    data: RunData, trial: TrialRecord, closed_loops: Collection[tuple[int, int, int | None]]
+) -> Sample | None:
     name = data.goals[0].name
     if trial.measurement is None or name not in OBJECTIVES or name not in trial.objectives:
         return None
@@ -46,14 +53,5 @@ def _sample(data: RunData, trial: TrialRecord) -> Sample | None:
         trial.measurement,
         gpus=trial.gpus,
         gpu_price_per_hour=price if isinstance(price, int | float) else None,
-        closed_loop=_load_of(data, trial) == _CLOSED_LOOP,
+        closed_loop=(trial.number, trial.attempt, trial.deciding_stage) in closed_loops,
     )
-
-
-def _load_of(data: RunData, trial: TrialRecord) -> str:
-    """Kind of the load that decided `trial`."""
-    for stage in data.stages:
-        identity = (stage.number, stage.attempt, stage.stage)
-        if identity == (trial.number, trial.attempt, trial.deciding_stage):
-            return stage.load
-    return ""

@@ -18,18 +18,7 @@ from runtimes.load.arrivals import (
 )
 from runtimes.load.program import SingleStage
 from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
-
-
-def experiment(workload: str, rest: str = "") -> Experiment:
-    text = f"""
-name: n
-model: meta-llama/Llama-3.1-8B
-engines: {{simulated: {{}}}}
-cluster: {{kind: in_process, accelerator: H100, simulated_gpus: 1}}
-workload: {{{workload}}}
-{rest}
-"""
-    return Experiment.from_dict(yaml.safe_load(text))
+from tests.orchestrator.test_workload_section import experiment
 
 
 @dataclass(frozen=True, slots=True)
