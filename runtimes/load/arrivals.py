@@ -105,8 +105,19 @@ class ConcurrencyLoad(Load):
         return self.value
 
 
+class _RateLoad(Load):
+    """Open loop whose sessions begin at one mean rate, per second."""
+
+    __slots__ = ()
+    rate: float
+
+    @property
+    def value(self) -> float:
+        return self.rate
+
+
 @dataclass(frozen=True, slots=True)
-class ConstantLoad(Load):
+class ConstantLoad(_RateLoad):
     """Open loop with equal gaps, the first session at once.
 
     Raises:
@@ -122,17 +133,13 @@ class ConstantLoad(Load):
         _check_rate("rate", self.rate)
         _check_requests(self.requests)
 
-    @property
-    def value(self) -> float:
-        return self.rate
-
     def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
         """Whole multiples of 1 / `rate`, each rounded by itself, so that no error adds up."""
         return tuple(round(number * 1e9 / self.rate) for number in range(len(prompts)))
 
 
 @dataclass(frozen=True, slots=True)
-class PoissonLoad(Load):
+class PoissonLoad(_RateLoad):
     """Open loop with independent exponential gaps, the first before the first request.
 
     Gaps are used as drawn, neither clamped nor rescaled, so that the count in any window is
@@ -151,10 +158,6 @@ class PoissonLoad(Load):
         _check_rate("rate", self.rate)
         _check_requests(self.requests)
 
-    @property
-    def value(self) -> float:
-        return self.rate
-
     def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
         """Cumulated gaps of mean 1 / `rate`."""
         import numpy as np  # here, because loads are also made where nothing is ever sent
@@ -165,7 +168,7 @@ class PoissonLoad(Load):
 
 
 @dataclass(frozen=True, slots=True)
-class GammaLoad(Load):
+class GammaLoad(_RateLoad):
     """Open loop with independent gamma-distributed gaps, the first before the first request.
 
     Burstier than Poisson above a coefficient of variation of 1, more even below it, and
@@ -190,10 +193,6 @@ class GammaLoad(Load):
             words = "must be a positive coefficient of variation (constant gaps: load constant)"
             raise ValueError(f"cv: {words}, got {self.cv}")
         _check_requests(self.requests)
-
-    @property
-    def value(self) -> float:
-        return self.rate
 
     def schedule_ns(self, seed: int, prompts: Sequence[Prompt]) -> tuple[int, ...]:
         """Cumulated gaps of mean 1 / `rate`: shape 1 / cv², scale cv² / `rate`."""
