@@ -84,7 +84,8 @@ def test_a_dirty_gpu_is_quarantined_and_the_study_goes_on_without_it(
     rows = read_trials(RunLayout(run))
     first = next(row for row in rows if row.number == withheld["number"])
     assert "gpu_dirty" in first.flags
-    assert first.doubts == frozenset(), "its own measurement is sound"
+    # A busy machine may make the client the limit; the device must not cast doubt.
+    assert first.doubts <= {"client_limited"}, "its own measurement is sound"
     later = [event for event in events(run, "launched") if event["number"] not in (0, 1)]
     assert [event["gpu_ids"] for event in later] == [["1"], ["1"]]
     assert {row.state.value for row in rows} == {"completed"}
