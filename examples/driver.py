@@ -42,7 +42,8 @@ class Lines(Observer):
 
     def finished(self, record: TrialRecord, retry: bool) -> None:
         figures = ", ".join(f"{name} {value:.3g}" for name, value in record.objectives.items())
-        print(f"trial {record.number}: {record.state.value} {figures}", flush=True)
+        doubts = f", in doubt: {' '.join(sorted(record.doubts))}" if record.doubts else ""
+        print(f"trial {record.number}: {record.state.value} {figures}{doubts}", flush=True)
 
 
 def main() -> int:

@@ -40,6 +40,9 @@ def test_it_tunes_and_prints_the_best(tmp_path: Path) -> None:
     assert len(trials) == 4
     assert done.stdout.count(": completed ") == 4
     number = int(best.removeprefix("best: trial ").partition(",")[0])
-    completed = trials[trials["state"] == "completed"]
-    values = dict(zip(completed["number"], completed["objective_goodput_per_gpu"], strict=True))
-    assert values[number] == max(values.values())
+    in_doubt = {int(line.split()[1][:-1]) for line in done.stdout.splitlines() if "doubt" in line}
+    doubted = trials["flags"].map(lambda flags: "client_limited" in flags)
+    assert in_doubt == set(trials["number"][doubted]), "a busy machine limits the load client"
+    comparable = trials[~doubted & trials["slo_met"]].set_index("number")
+    if not comparable.empty:
+        assert number == comparable["objective_goodput_per_gpu"].idxmax()
