@@ -29,6 +29,17 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """`--results` of a command that writes one record of its own, without an experiment file."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="parent folder of the record (default: ./runs)",
+    )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """`RUN`: a run folder or the id of a run; the newest run when left out."""
     parser.add_argument(

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.arguments import add_json
+from orchestrator.cli.arguments import add_json, add_record
 
 if TYPE_CHECKING:
     from runtimes.json_types import Json
@@ -45,10 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of prompts and arrivals (default: another one each time, since a server may still "
         "have the prompts of the last bench in its cache)",
     )  # fmt: skip
-    parser.add_argument(
-        "--results", type=Path, default=Path("runs"), metavar="DIR",
-        help="parent folder of the record (default: ./runs)",
-    )  # fmt: skip
+    add_record(parser)
     add_json(parser)
 
 

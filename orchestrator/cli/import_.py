@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from orchestrator.cli.arguments import add_json
+from orchestrator.cli.arguments import add_json, add_record
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=int, metavar="N",
         help="GPUs behind the server, where a file does not say (default: 1)",
     )  # fmt: skip
-    parser.add_argument(
-        "--results", type=Path, default=Path("runs"), metavar="DIR",
-        help="parent folder of the record (default: ./runs)",
-    )  # fmt: skip
+    add_record(parser)
     add_json(parser)
 
 

@@ -41,11 +41,6 @@ class BalancedClient:
         """Connections made so far, to all servers."""
         return sum(client.connections_opened for client in self._clients)
 
-    @property
-    def sent(self) -> tuple[int, ...]:
-        """Requests sent to each server so far."""
-        return tuple(self._sent)
-
     async def open(self, count: int) -> None:
         """Have at least `count` connections ready, an equal share to each server.
 

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from runtimes.json_types import Json
-from runtimes.workloads.base import Prompt
+from runtimes.workloads.alphabet import Alphabet
+from runtimes.workloads.base import Prompt, Workload
 from runtimes.workloads.segments import Maker
 from runtimes.workloads.settings import Settings
 from runtimes.workloads.trace_files import Row
@@ -43,6 +44,35 @@ class Recording(ABC):
     def content_free(self) -> bool:
         """As `Workload.content_free`."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedWorkload(Workload):
+    """Requests of `recording`, with tokens from `alphabet`."""
+
+    recording: Recording
+    alphabet: Alphabet
+    seed: int
+
+    @property
+    def max_context(self) -> int:
+        return self.recording.longest
+
+    @property
+    def size(self) -> int | None:
+        return self.recording.size
+
+    @property
+    def content_free(self) -> bool:
+        return self.recording.content_free
+
+    @property
+    def left_out(self) -> int:
+        """As `Recording.left_out`."""
+        return self.recording.left_out
+
+    def prompts(self, stage: str, count: int) -> list[Prompt]:
+        return self.recording.prompts(Maker(self.alphabet, self.seed, stage), count)
 
 
 BOUNDS: Mapping[str, Json] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from runtimes.json_types import Json
-from runtimes.workloads.alphabet import Alphabet, Spelling, alphabet_for
-from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
+from runtimes.workloads.alphabet import Spelling, alphabet_for
+from runtimes.workloads.base import WORKLOADS, Prompt, WorkloadContext
 from runtimes.workloads.files import (
     columns,
     csv_rows,
@@ -21,7 +21,7 @@ from runtimes.workloads.files import (
     token_count,
     unpack,
 )
-from runtimes.workloads.recorded import BOUNDS, Bounds, Recording
+from runtimes.workloads.recorded import BOUNDS, Bounds, RecordedWorkload, Recording
 from runtimes.workloads.segments import Maker, roots
 from runtimes.workloads.settings import COMMON, Settings
 from runtimes.workloads.trace_files import Row
@@ -58,7 +58,7 @@ class SampledLengths(Recording):
 
 @WORKLOADS.register("sharegpt")
 @dataclass(frozen=True, slots=True)
-class SharegptWorkload(Workload):
+class SharegptWorkload(RecordedWorkload):
     """Requests drawn from a file, without end.
 
     Of a CSV file of lengths the tokens are made up; of a JSON file of conversations they are those
@@ -66,9 +66,6 @@ class SharegptWorkload(Workload):
     that of the recorded one.
     """
 
-    recording: Recording
-    alphabet: Alphabet
-    seed: int
     name: ClassVar[str] = "sharegpt"
     required: ClassVar[tuple[str, ...]] = ("file",)
     defaults: ClassVar[Mapping[str, Json]] = {"from": 0, **BOUNDS, **COMMON}
@@ -92,22 +89,6 @@ class SharegptWorkload(Workload):
         with named("file"):
             lengths = read_once(_lengths, path, skipped, bounds, alphabet.room)
         return cls(lengths, alphabet, context.seed)
-
-    @property
-    def max_context(self) -> int:
-        return self.recording.longest
-
-    @property
-    def content_free(self) -> bool:
-        return self.recording.content_free
-
-    @property
-    def left_out(self) -> int:
-        """Rows or conversations of the file that were passed over, as in `Recording`."""
-        return self.recording.left_out
-
-    def prompts(self, stage: str, count: int) -> list[Prompt]:
-        return self.recording.prompts(Maker(self.alphabet, self.seed, stage), count)
 
 
 def _lengths(path: Path, skipped: int, bounds: Bounds, room: int) -> SampledLengths:

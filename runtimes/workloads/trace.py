@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from runtimes.json_types import Json
 from runtimes.workloads.alphabet import Alphabet, Spelling, alphabet_for
-from runtimes.workloads.base import WORKLOADS, Prompt, Workload, WorkloadContext
+from runtimes.workloads.base import WORKLOADS, Prompt, WorkloadContext
 from runtimes.workloads.files import existing_file, named, pack, read_once, unpack, wrong
-from runtimes.workloads.recorded import BOUNDS, Bounds, Recording
+from runtimes.workloads.recorded import BOUNDS, Bounds, RecordedWorkload, Recording
 from runtimes.workloads.segments import Maker, roots
 from runtimes.workloads.settings import COMMON, Settings
 from runtimes.workloads.trace_blocks import BlockTree, change
@@ -93,16 +93,13 @@ class ReplayedRows(Recording):
 
 @WORKLOADS.register("trace")
 @dataclass(frozen=True, slots=True)
-class TraceWorkload(Workload):
+class TraceWorkload(RecordedWorkload):
     """The requests of a trace in the order in which they arrived, with the recorded lengths.
 
     A trace of texts has conversations instead, turn by turn, each with what was said before.
     Tokens are made up for all but those, anew for each stage.
     """
 
-    recording: Recording
-    alphabet: Alphabet
-    seed: int
     name: ClassVar[str] = "trace"
     required: ClassVar[tuple[str, ...]] = ("file",)
     defaults: ClassVar[Mapping[str, Json]] = {
@@ -134,26 +131,6 @@ class TraceWorkload(Workload):
         with named("file"):
             recording = read_once(_rows, path, kind, skipped, bounds, block_tokens, alphabet)
         return cls(recording, alphabet, context.seed)
-
-    @property
-    def max_context(self) -> int:
-        return self.recording.longest
-
-    @property
-    def size(self) -> int | None:
-        return self.recording.size
-
-    @property
-    def content_free(self) -> bool:
-        return self.recording.content_free
-
-    @property
-    def left_out(self) -> int:
-        """Requests of the file that were passed over, as in `Recording`."""
-        return self.recording.left_out
-
-    def prompts(self, stage: str, count: int) -> list[Prompt]:
-        return self.recording.prompts(Maker(self.alphabet, self.seed, stage), count)
 
 
 def _rows(

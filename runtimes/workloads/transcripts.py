@@ -225,10 +225,26 @@ def _entries(path: Path) -> Iterator[tuple[str, object]]:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayedTexts(Recording):
+class _Texts(Recording):
+    transcripts: Transcripts
+
+    @property
+    def longest(self) -> int:
+        return self.transcripts.longest
+
+    @property
+    def left_out(self) -> int:
+        return self.transcripts.left_out
+
+    @property
+    def content_free(self) -> bool:
+        return False
+
+
+class ReplayedTexts(_Texts):
     """All conversations in the order of the file, turn by turn."""
 
-    transcripts: Transcripts
+    __slots__ = ()
 
     def prompts(self, maker: Maker, count: int) -> list[Prompt]:
         conversations = range(min(count, len(unpack(self.transcripts.turns))))
@@ -236,42 +252,17 @@ class ReplayedTexts(Recording):
         return list(islice(chain.from_iterable(spoken), count))
 
     @property
-    def longest(self) -> int:
-        return self.transcripts.longest
-
-    @property
-    def left_out(self) -> int:
-        return self.transcripts.left_out
-
-    @property
     def size(self) -> int:
         return int(unpack(self.transcripts.turns).sum())
 
-    @property
-    def content_free(self) -> bool:
-        return False
 
-
-@dataclass(frozen=True, slots=True)
-class SampledTexts(Recording):
+class SampledTexts(_Texts):
     """First turns of conversations, drawn with replacement."""
 
-    transcripts: Transcripts
+    __slots__ = ()
 
     def prompts(self, maker: Maker, count: int) -> list[Prompt]:
         turns = len(unpack(self.transcripts.turns))
         chosen = maker.randoms(1)[0].integers(0, turns, count).tolist()
         spoken = chain.from_iterable(self.transcripts.spoken(maker, chosen))
         return [replace(prompt, session=None) for prompt in spoken]
-
-    @property
-    def longest(self) -> int:
-        return self.transcripts.longest
-
-    @property
-    def left_out(self) -> int:
-        return self.transcripts.left_out
-
-    @property
-    def content_free(self) -> bool:
-        return False
