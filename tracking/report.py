@@ -11,6 +11,7 @@ from markupsafe import Markup
 from tracking import report_view as view
 from tracking.files import write_atomically
 from tracking.gantt import gantt
+from tracking.report_cross_checks import SHOWN, cross_checks
 from tracking.report_stages import stages_view
 from tracking.run_data import RunData
 from tracking.scatter import engines, points, scatter
@@ -48,6 +49,8 @@ def render_report(data: RunData) -> str:
             tiles=view.tiles(data, summary),
             rows=view.trial_rows(data, summary),
             stages=stages_view(data),
+            cross_checks=cross_checks(data.stages),
+            cross_check_metrics=SHOWN,
             failures=view.failure_groups(data.trials),
             provenance=view.provenance(data),
             engine_config=view.engine_config(data),

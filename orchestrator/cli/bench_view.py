@@ -12,6 +12,7 @@ from orchestrator.bench import bench_measurement
 from orchestrator.cli.console import Stdout
 from runtimes.measurement import Distribution, Interval, Measurement
 from tracking.records import StageRecord, TrialRecord
+from tracking.report_cross_checks import CrossCheckView, cross_checks
 from tracking.report_stages import slo_rate_words
 from tracking.run_data import RunData
 from tracking.words import duration, figure, flag_words
@@ -32,6 +33,8 @@ def print_bench(data: RunData, folder: Path) -> None:
     if trial is not None and measured is not None:
         _print_figures(console, measured, trial.gpus)
         _print_slo_rate(console, data, trial)
+        for check in cross_checks(data.stages):
+            _print_cross_check(console, check)
         _print_trust(console, trial, measured)
     if trial is None or trial.measurement is None:
         _print_failure(console, trial, "Nothing was measured" if measured is None else "Incomplete")
@@ -138,6 +141,18 @@ def _print_slo_rate(console: Stdout, data: RunData, trial: TrialRecord) -> None:
     words = slo_rate_words(data, trial)
     if words:
         console.print(f"[bold]highest rate under the SLO: {escape(words)}[/]")
+
+
+def _print_cross_check(console: Stdout, check: CrossCheckView) -> None:
+    console.print(f"\n[bold]cross-check[/] by {escape(check.note)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for column in ("own client", "the other"):
+        table.add_column(column, justify="right")
+    for row in check.rows:
+        table.add_row(*row)
+    if check.rows:
+        console.print(table)
 
 
 def _print_trust(console: Stdout, trial: TrialRecord, measured: Measurement) -> None:

@@ -163,3 +163,44 @@ def test_a_bench_whose_search_broke_off_says_so(
     data, _ = _run(_FOUND, None, None, deciding=None)
     print_bench(data, tmp_path)
     assert "since the search broke off after 3 stages" in capsys.readouterr().out
+
+
+_THEIRS = {"request_throughput": 19.0, "output_throughput": 4864.0, "ttft_mean_ms": 213.0}
+
+
+def _checked() -> RunData:
+    """Two trials that another load generator repeated, and one that it was too late for."""
+    note = "guidellm: random prompts of its own, 64 input and 16 output tokens each"
+    found = replace(_FOUND[0], cross_check=_THEIRS, cross_check_note=note)
+    late = replace(_FOUND[0], number=2, cross_check_note="guidellm: <ended> after 180 s")
+    data, _ = _run(_FOUND[:1], None, None, kind="poisson")
+    return replace(data, stages=(found, replace(found, number=1), late))
+
+
+def test_the_report_shows_a_cross_check_beside_our_figures() -> None:
+    section = render_report(_checked()).partition('id="cross-checks"')[2].partition("</section>")[0]
+    assert section.count("random prompts of its own") == 1
+    assert "<b>trial 2</b> guidellm: &lt;ended&gt; after 180 s" in section
+    rows = [
+        re.findall(r"<td[^>]*>(.*?)</td>", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", section.partition("<tbody>")[2], re.DOTALL)
+    ]
+    ours = ["own client", "20.0", "5,120", "200", "300", "20.0", "30.0", "20.0", "5,300"]
+    theirs = ["", "the other", "19.0", "4,864", "213", "–", "–", "–", "–", "–"]
+    assert [row[1:] for row in rows[::2]] == [ours, ours]
+    assert [row[0] for row in rows[::2]] == ["0", "1"]
+    assert rows[1::2] == [theirs, theirs]
+
+
+def test_a_run_without_cross_checks_has_no_section_of_them() -> None:
+    data, _ = _run(_FOUND, 45.4, 49.8, deciding=1)
+    assert "cross-checks" not in render_report(data)
+
+
+def test_a_bench_shows_its_cross_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _checked()
+    print_bench(replace(data, stages=data.stages[:1]), tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["output", "tokens/s", "5,120", "4,864"] in lines
+    print_bench(replace(data, stages=data.stages[2:]), tmp_path)
+    assert "cross-check by guidellm: <ended> after 180 s" in capsys.readouterr().out
