@@ -94,5 +94,5 @@ async def _run(argv: list[str], secrets: Mapping[str, str], folder: Path, limit_
             return f"ended after {limit_s:.0f} s without a result"
         if code == 0:
             return ""
-        last = process.log_tail(1).strip()
-        return f"failed with exit code {code}: {last[-200:]}"
+        said = [line.strip() for line in process.log_tail().splitlines() if line.strip()]
+        return f"failed with exit code {code}: {said[-1][-200:] if said else 'it said nothing'}"

@@ -1,8 +1,9 @@
 """Results of other load generators, read in our terms.
 
 The files of vLLM's bench are real ones (vLLM 0.32 against `benchmarks/mock_engine.py`, its texts
-left out). GuideLLM's and llm-inf-bench's are written by hand with the field names of GuideLLM
-0.8.1's schemas and of llm-inf-bench's storage module.
+left out). GuideLLM's are a real one of version 0.8.1 against the simulated engine, without its
+texts and metrics of media, and one written by hand with two benchmarks, errors and the field names
+of its schemas; llm-inf-bench's is written by hand with those of its storage module.
 """
 
 from __future__ import annotations
@@ -140,6 +141,22 @@ def test_guidellm_gives_a_result_for_each_benchmark() -> None:
     assert (known(measured.tpot_ms).mean, known(measured.tpot_ms).p99) == (10.0, 11.0)
     assert known(measured.e2e_ms).max == pytest.approx(130.0)
     assert measured.output_throughput == pytest.approx(5 * 8 / 0.5)
+
+
+def test_what_guidellm_saved_of_a_real_run() -> None:
+    """Five requests at concurrency 2."""
+    said = document("guidellm_recorded.json")["benchmarks"][0]["metrics"]
+    found = only("guidellm_recorded.json")
+    assert (found.model, found.load, found.load_value) == ("acme/tiny", "concurrency", 2.0)
+    measured = found.measurement
+    assert (measured.requests_completed, measured.requests_failed) == (5, 0)
+    assert measured.output_tokens == 5 * 4
+    ttft = said["time_to_first_token_ms"]["successful"]
+    assert known(measured.ttft_ms).mean == pytest.approx(ttft["mean"], rel=1e-3)
+    tpot = said["inter_token_latency_ms"]["successful"]
+    assert known(measured.tpot_ms).mean == pytest.approx(tpot["mean"], rel=1e-3)
+    e2e = said["request_latency"]["successful"]
+    assert known(measured.e2e_ms).mean == pytest.approx(1e3 * e2e["mean"], rel=1e-3)
 
 
 def test_llm_inf_bench() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -136,7 +137,8 @@ def test_a_load_that_it_does_not_have(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_one_that_fails_says_its_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with installed(tmp_path, "guidellm", "echo first; echo no tokenizer; exit 3", monkeypatch):
+    script = "echo first; echo no tokenizer; echo; echo '  '; exit 3"
+    with installed(tmp_path, "guidellm", script, monkeypatch):
         found = check("guidellm", ConcurrencyLoad(4, 8))
     assert found == CrossCheck({}, "guidellm: failed with exit code 3: no tokenizer")
 
@@ -250,3 +252,17 @@ def test_real_vllm_bench_sends_the_load_of_the_job(server: Server) -> None:
     assert 0 < figures["ttft_p50_ms"] <= figures["e2e_p50_ms"]
     grown = server.metrics()["vllm:generation_tokens_total"]
     assert grown - before["vllm:generation_tokens_total"] == 64
+
+
+def test_what_aiperf_exported_of_a_real_run(tmp_path: Path) -> None:
+    """Five requests of AIPerf 0.13 at concurrency 2 against the simulated engine."""
+    shutil.copy(GOLDEN / "aiperf_recorded.json", tmp_path / "profile_export_aiperf.json")
+    found = PEERS.get("aiperf")().figures(tmp_path)
+    assert found["requests_completed"] == 5
+    assert found["output_tokens"] == 5 * 4
+    assert found["output_throughput"] == pytest.approx(4 * found["request_throughput"])
+    assert found["total_throughput"] == pytest.approx(
+        found["input_throughput"] + found["output_throughput"]
+    )
+    e2e_ms = found["ttft_mean_ms"] + 3 * found["tpot_mean_ms"]
+    assert found["e2e_mean_ms"] == pytest.approx(e2e_ms, rel=0.01)

@@ -31,7 +31,9 @@ _TOTALS = {
     "total_isl": "input_tokens",
     "total_osl": "output_tokens",
     "request_throughput": "request_throughput",
+    "input_token_throughput": "input_throughput",
     "output_token_throughput": "output_throughput",
+    "total_token_throughput": "total_throughput",
 }
 
 
