@@ -17,6 +17,8 @@ from tracking.parquet.read import read_trials
 
 FREE = StandinGpu("GPU-0"), StandinGpu("GPU-1")
 
+QUARANTINED = 'servetune_gpus{state="quarantined"} 1.0'
+
 
 def events(run: Path, kind: str) -> list[dict[str, object]]:
     return [dict(event) for event in studies.journal(run) if event["kind"] == kind]
@@ -67,18 +69,17 @@ def test_a_dirty_gpu_is_quarantined_and_the_study_goes_on_without_it(
         studies.wait_for(lambda: measuring(run, 0), "load")
         nvml.show(StandinGpu("GPU-0", 20 * GIB), FREE[1])
         studies.wait_for(lambda: events(run, "gpu_withheld"), "a report")
+        studies.wait_for(lambda: QUARANTINED in metrics(run), "the metric")
         studies.wait_for(
             lambda: json.loads((run / "live/status.json").read_text())["withheld"], "the status"
         )
         status = studies.servetune("status", run).stdout
-        scraped = metrics(run)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     words = "GPU 0 has 20.0 GiB in use: no process of it can be seen from here"
     assert "quarantined, not used again in this run: " in said
     assert words in said
     assert words in status
-    assert 'servetune_gpus{state="quarantined"} 1.0' in scraped
     (withheld,) = events(run, "gpu_withheld")
     assert (withheld["gpu"], withheld["why"]) == ("0", "dirty")
     rows = read_trials(RunLayout(run))
