@@ -284,6 +284,10 @@ def test_later_turns_are_no_arrivals() -> None:
     found = measure(*records, turn)
     assert found.window is not None
     assert found.window.end_s == 3.9
+    # Nor are its latencies those of the window: all others took 150 ms.
+    assert found.requests_completed == 41
+    assert found.e2e_ms is not None
+    assert (found.e2e_ms.count, found.e2e_ms.min) == (40, 150.0)
 
 
 def test_prompt_tokens_are_counted_as_sent_as_meant_and_as_found() -> None:

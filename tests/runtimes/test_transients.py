@@ -169,6 +169,13 @@ def test_a_burst_counts_whole() -> None:
     assert (found.rule, found.start_s, found.end_s, found.requests) == ("whole", 0.0, 8.0, 100)
 
 
+@pytest.mark.parametrize(("after", "cut"), [(24, True), (26, False)])
+def test_the_tail_of_a_stage_that_is_mostly_tail_counts(after: int, cut: bool) -> None:
+    """Fifty requests in five seconds, of which `after` end only when nothing arrives any more."""
+    stays = np.where(np.arange(50) < 50 - after, 0.05, 10.0)
+    assert ("tail" in window(stage(np.arange(50) / 10, stays)).rule) is cut
+
+
 @pytest.mark.parametrize(("rounds", "steady"), [(3, False), (4, True)])
 def test_a_stage_of_a_few_rounds_is_too_short_to_be_steady(rounds: int, steady: bool) -> None:
     """A closed loop whose streams start spread over the first round; the last round is the tail."""
