@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULT = "SERVETUNE_SIMULATOR_FAULT"
+GONE_S = 30.0
+"""Nothing outlives its owner by more than 10 s; a busy machine is given three times that."""
 
 
 def experiment(**changes: object) -> dict[str, Json]:
@@ -153,6 +155,26 @@ def engine_processes(run: Path) -> list[Process]:
             except ProcessLookupError:
                 continue
     return found
+
+
+def gone(processes: Sequence[Process]) -> None:
+    """Wait until none of them lives.
+
+    Raises:
+        AssertionError: some still do after `GONE_S`; it says what they are.
+    """
+    deadline = time.monotonic() + GONE_S
+    while left := [process for process in processes if process.alive()]:
+        assert time.monotonic() < deadline, f"after {GONE_S:g} s: {list(map(_told, left))}"
+        time.sleep(0.05)
+
+
+def _told(process: Process) -> str:
+    try:
+        argv = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        argv = []
+    return f"{process.pid} {b' '.join(argv[-6:]).decode(errors='replace')}"
 
 
 def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:

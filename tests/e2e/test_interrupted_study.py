@@ -19,7 +19,6 @@ RAY: dict[str, Json] = {
     "kind": "ray", "address": "local", "simulated_gpus": 2, "accelerator": "H100",
 }  # fmt: skip
 LOCAL: dict[str, Json] = {**RAY, "kind": "local"}
-GONE_S = 10.0
 
 
 def slow(cluster: dict[str, Json]) -> dict[str, Json]:
@@ -90,10 +89,7 @@ def kill_and_resume(
         process.kill()
         process.wait()
         before = {row.number: row for row in read_trials(RunLayout(run))}
-        left = studies.engine_processes(run)
-        studies.wait_for(
-            lambda: not any(engine.alive() for engine in left), "engines to be gone", GONE_S
-        )
+        studies.gone(studies.engine_processes(run))
     assert len(before) >= 2
     resumed = studies.servetune("resume", run, "--json")
     assert resumed.returncode == 0, resumed.stderr

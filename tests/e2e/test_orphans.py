@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtimes.json_types import Json
-from tests.e2e import trees
+from tests.e2e import studies, trees
 from tests.e2e.ray_head import Head, ray_head
 
 pytestmark = pytest.mark.ray
@@ -64,7 +64,7 @@ def check(
         there = grove.processes()
         assert sum(process.alive() for process in there) >= 10 * count
         fault(grove)
-        trees.gone(there)
+        studies.gone(there)
         # Where the driver lives it may have begun another attempt; that ends with it.
         trees.end(grove)
         assert not any(process.alive() for process in grove.processes())

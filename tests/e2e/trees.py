@@ -18,7 +18,6 @@ from tests.e2e import studies
 from tests.runtimes.test_guard import TREE_SIZE
 
 TREE = studies.ROOT / "tests/runtimes/process_tree.py"
-GONE_S = 10.0
 
 _CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -90,18 +89,6 @@ class Grove:
         """How many attempts have entered this phase."""
         events = studies.journal(self.run)
         return len({event["number"] for event in events if event.get("phase") == name})
-
-
-def gone(processes: list[Process]) -> None:
-    """Wait until none of them lives.
-
-    Raises:
-        AssertionError: some still do after `GONE_S`.
-    """
-    assert processes
-    studies.wait_for(
-        lambda: not any(process.alive() for process in processes), "trees to be gone", GONE_S
-    )
 
 
 @contextmanager
