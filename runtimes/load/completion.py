@@ -24,6 +24,9 @@ MAX_TOKENS = (1 << 31) - 1
 """A larger count in `usage` is none."""
 _MAX_ERROR_BODY_BYTES = 1 << 16
 _MAX_ERROR_DEPTH = 4
+_CUT_SHORT = frozenset({"abort", "cancelled", "content_filter", "error", "timeout"})
+"""Values of `finish_reason` that end an answer before the model does. vLLM and SGLang say `abort`
+where a request was dropped; OpenAI's own set has `content_filter`."""
 
 _TEXT_OF: Mapping[Api, Callable[[Mapping[str, object]], str | None]] = {
     Api.COMPLETIONS: completion_text,
@@ -40,9 +43,12 @@ class CompletionStream:
     - Tokens are as the last `usage` says; a count that is no integer from 0 to `MAX_TOKENS` is
       not said.
     - Where every content chunk has a `usage`, a chunk's tokens are what its `completion_tokens`
-      has grown since the chunk before, and one without text that brings none is no content.
-    - A closing chunk (one with `finish_reason`) without text is content, since engines close with
-      the last token, unless the chunks before it are already as many as the tokens.
+      has grown since the chunk before, and one without text that brings none is no content. Only
+      a running count is believed: one that comes to the total, and in most of the chunks grows.
+    - Chunks without text are content, since a token may decode to nothing, unless there are more
+      chunks than tokens. Then a closing one (with `finish_reason`) has none if that explains it;
+      otherwise those before the first text have none, with which some servers keep a connection
+      alive.
 
     Args:
         api: route that was asked.
@@ -65,6 +71,7 @@ class CompletionStream:
         "_counted_tokens",
         "_done_ns",
         "_first_byte_ns",
+        "_leading_empty",
         "_most",
         "_output_tokens",
         "_parser",
@@ -106,6 +113,7 @@ class CompletionStream:
         self._chunk_tokens: array[int] | None = array("q")
         self._counted_tokens = 0
         self._closed_empty = False
+        self._leading_empty = 0
 
     def on_sent(self, at_ns: int) -> None:
         """Note when the request was out."""
@@ -165,10 +173,10 @@ class CompletionStream:
             failure: how the exchange failed; None when its response was complete.
             ended_ns: when the exchange ended.
         """
-        self._drop_closing_chunk()
+        self._drop_chunks_without_tokens()
         if self._done_ns is not None:
             ended_ns = self._done_ns
-            error = self.error or (None if self.chunk_ns else "no content")
+            error = self.error or self._implausible(ended_ns)
         else:
             error = self._explained() or failure or "cut stream"
         return RequestRecord(
@@ -182,7 +190,7 @@ class CompletionStream:
             requested_output_tokens=request.requested_output_tokens,
             error=error,
             first_byte_ns=self._first_byte_ns,
-            chunk_tokens=self._chunk_tokens if self.chunk_ns else None,
+            chunk_tokens=self._chunk_tokens if self._counts_run() else None,
             cached_tokens=self._cached_tokens,
             sent_tokens=request.sent_tokens,
             content_tokens=request.content_tokens,
@@ -231,6 +239,10 @@ class CompletionStream:
     def _read_choice(self, choice: Mapping[str, object], tokens: int | None, at_ns: int) -> None:
         """Count `choice` if it is content; `tokens` is what its event's usage counts so far."""
         text = self._text_of(choice)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason in _CUT_SHORT:
+            self.error = f"ended early: {reason}"
+            return
         if text is None:
             return
         if self._chunk_tokens is not None:
@@ -242,8 +254,10 @@ class CompletionStream:
             else:
                 self._chunk_tokens.append(grown)
                 self._counted_tokens += grown
+        if not text and self._leading_empty == len(self.chunk_ns):
+            self._leading_empty += 1
         self.chunk_ns.append(at_ns)
-        self._closed_empty = not text and bool(choice.get("finish_reason"))
+        self._closed_empty = not text and bool(reason)
         if self._text_room > 0:
             self._text.append(text[: self._text_room])
             self._text_room -= len(text)
@@ -257,13 +271,37 @@ class CompletionStream:
         else:
             self.error = f"more than asked for: {count} {unit}, {self._asked} tokens were"
 
-    def _drop_closing_chunk(self) -> None:
-        """Take back a closing chunk without text that usage leaves no token for."""
-        tokens = self._output_tokens
-        if self._closed_empty and tokens is not None and len(self.chunk_ns) > tokens:
-            self.chunk_ns.pop()
-            if self._chunk_tokens is not None:
-                self._chunk_tokens.pop()
+    def _drop_chunks_without_tokens(self) -> None:
+        """Take back chunks without text that usage leaves no token for."""
+        if self._output_tokens is None:
+            return
+        excess = len(self.chunk_ns) - self._output_tokens
+        if excess > 0 and not (excess == 1 and self._closed_empty):
+            dropped = min(excess, self._leading_empty)
+            excess -= dropped
+            self._drop(slice(0, dropped))
+        if excess > 0 and self._closed_empty and self.chunk_ns:
+            self._drop(slice(len(self.chunk_ns) - 1, None))
+
+    def _drop(self, chunks: slice) -> None:
+        del self.chunk_ns[chunks]
+        if self._chunk_tokens is not None:
+            del self._chunk_tokens[chunks]
+
+    def _counts_run(self) -> bool:
+        """Whether the counts of the chunks are those of tokens so far."""
+        tokens = self._chunk_tokens
+        if tokens is None or not tokens:
+            return False
+        return sum(tokens) == self._output_tokens and 2 * tokens.count(0) <= len(tokens)
+
+    def _implausible(self, done_ns: int) -> str | None:
+        """What is wrong with a stream that came to its end at `done_ns`."""
+        if not self.chunk_ns:
+            return "no content"
+        if self._sent_ns is None or done_ns < self._sent_ns:
+            return "answered before the request was sent"
+        return None
 
     def _explained(self) -> str | None:
         """The error, with what the body of an error status says."""

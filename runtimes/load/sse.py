@@ -10,29 +10,32 @@ MAX_EVENT_BYTES = 1 << 20
 token's event has some hundred bytes."""
 
 _LF, _CR = b"\n\r"
+_BOM = b"\xef\xbb\xbf"
 
 
 class SseParser:
     """Turns bytes, split anywhere, into the data of events.
 
-    After WHATWG HTML §9.2.6: lines end in LF or CRLF, a colon starts a comment, the `data` lines
-    of an event are joined with LF, an event ends at an empty line, one without data is dropped,
-    and one that the stream leaves unfinished is never reported. A lone CR is no line end: no
-    server sends one, and it would hold every event back until the next byte shows what it was.
+    After WHATWG HTML §9.2.6: a byte order mark may stand before the first line, lines end in LF or
+    CRLF, a colon starts a comment, the `data` lines of an event are joined with LF, an event ends
+    at an empty line, one without data is dropped, and one that the stream leaves unfinished is
+    never reported. A lone CR is no line end: no server sends one, and it would hold every event
+    back until the next byte shows what it was.
 
     Attributes:
         error: why nothing more is read: a line or an event was longer than `max_event_bytes`;
             None so far.
     """
 
-    __slots__ = ("_data", "_fresh", "_max_bytes", "_size", "_tail", "error")
+    __slots__ = ("_begun", "_data", "_fresh", "_max_bytes", "_size", "_tail", "error")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_event_bytes
         self._tail = bytearray()
         self._data: list[bytes] = []
         self._size = 0
-        self._fresh = True
+        self._fresh = False  # the first line goes the long way, for its byte order mark
+        self._begun = False
         self.error: str | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -71,6 +74,9 @@ class SseParser:
 
     def _read_line(self, line: bytes, events: list[bytes]) -> None:
         self._check(len(line))
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_BOM)
         line = line.removesuffix(b"\r")
         if not line:
             if self._data:

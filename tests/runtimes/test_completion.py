@@ -140,6 +140,64 @@ def test_tokens_of_chunks_are_not_known_from_some_of_them() -> None:
         assert len(record.chunk_ns) == 2
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 1, 2), (4, 4, 4, 4), (1, 2, 3, 5)],
+    ids=["none", "one", "half", "all at once", "beyond the total"],
+)
+def test_counts_in_chunks_that_do_not_run_are_not_believed(counts: tuple[int, ...]) -> None:
+    chunks = [event({"text": "a"}, count) for count in counts]
+    record = received(*chunks, usage(4), DONE)
+    assert (len(record.chunk_ns), record.output_tokens, record.chunk_tokens) == (4, 4, None)
+
+
+@pytest.mark.parametrize("closing", [{"text": "", "finish_reason": "length"}, None])
+def test_what_only_keeps_a_connection_alive_is_no_content(closing: object) -> None:
+    """Empty chunks before the first token; the closing chunk holds a token, or there is none."""
+    alive = [event({"text": ""})] * 3
+    chunks = [event({"text": word}) for word in "abc"]
+    closed = [event(closing)] if closing else []
+    record = received(*alive, *chunks, *closed, usage(3 + len(closed)), DONE)
+    assert list(record.chunk_ns) == [33 + place for place in range(3 + len(closed))]
+
+
+def test_an_empty_chunk_behind_the_role_is_no_content() -> None:
+    chunks = [delta(role="assistant"), delta(content=""), delta(content="a"), delta(content="b")]
+    record = received(*map(event, chunks), usage(2), DONE, api=Api.CHAT)
+    assert list(record.chunk_ns) == [32, 33]
+
+
+def test_a_first_token_without_text_counts() -> None:
+    record = received(event({"text": ""}), event({"text": "a"}), usage(2), DONE)
+    assert list(record.chunk_ns) == [30, 31]
+
+
+@pytest.mark.parametrize("reason", ["abort", "content_filter", "error"])
+@pytest.mark.parametrize("api", list(Api))
+def test_an_answer_that_was_cut_short_is_none(reason: str, api: Api) -> None:
+    text = {"text": "a"} if api is Api.COMPLETIONS else {"delta": {"content": "a"}}
+    closing = event({**text, "finish_reason": reason})
+    record = received(event(text), closing, usage(2), DONE, api=api)
+    assert record.error == f"ended early: {reason}"
+
+
+@pytest.mark.parametrize("reason", ["length", "stop", "tool_calls", "repetition", "eos_token"])
+def test_an_answer_that_the_model_ended_is_complete(reason: str) -> None:
+    closing = event({"text": "b", "finish_reason": reason})
+    record = received(event({"text": "a"}), closing, usage(2), DONE)
+    assert (record.error, len(record.chunk_ns)) == (None, 2)
+
+
+def test_an_answer_to_what_was_not_sent_yet_is_none() -> None:
+    stream = CompletionStream()
+    stream.on_first_byte(15)
+    stream.on_head(200, EVENT_STREAM, 20)
+    stream.on_body(event({"text": "a"}) + usage(1) + DONE, 30)
+    stream.on_sent(40)
+    record = stream.record(request=REQUEST, scheduled_ns=5, failure=None, ended_ns=1000)
+    assert record.error == "answered before the request was sent"
+
+
 def test_the_last_usage_decides() -> None:
     record = received(event({"text": "a"}, 1), usage(9), usage(8, 3, 2), DONE)
     assert (record.prompt_tokens, record.output_tokens, record.cached_tokens) == (3, 8, 2)

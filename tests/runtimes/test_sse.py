@@ -24,6 +24,8 @@ STREAMS = {
     "field names that only begin alike": (b"database: x\ndata: one\n\n", [b"one"]),
     "colons in the data": (b"data: a: b\n\n", [b"a: b"]),
     "empty data": (b"data:\n\n", [b""]),
+    "byte order mark": (b"\xef\xbb\xbfdata: one\n\ndata: two\n\n", [b"one", b"two"]),
+    "byte order mark further on": (b"data: one\n\n\xef\xbb\xbfdata: two\n\n", [b"one"]),
     "carriage return within a line": (b"data: a\rb\n\n", [b"a\rb"]),
     "unfinished event": (b"data: one\n\ndata: two\n", [b"one"]),
     "utf-8": ("data: Grüße 🙂\n\n".encode(), ["Grüße 🙂".encode()]),
