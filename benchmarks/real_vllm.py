@@ -98,6 +98,7 @@ def _own(port: int, model: str, *, streams: int, seed: int) -> Figures:
         assert found.ttft_ms is not None
         assert found.tpot_ms is not None
         assert found.itl_ms is not None
+        assert found.input_tokens is not None and found.output_tokens is not None
         return {
             "ttft_ms": found.ttft_ms.mean,
             "tpot_ms": found.tpot_ms.mean,

@@ -20,14 +20,16 @@ class RunningServer:
     """A server to measure.
 
     Attributes:
-        url: where it listens.
+        url: where its routes are.
         gpus: GPUs behind it.
         api_key_env: variable of this environment that holds the key it asks for.
+        drop_fields: fields of requests that it refuses; see `ExternalEngine`.
     """
 
     url: str
     gpus: int = 1
     api_key_env: str | None = None
+    drop_fields: tuple[str, ...] = ()
 
 
 def drawn_seed() -> int:
@@ -60,6 +62,8 @@ def attached_sections(server: RunningServer, *, seed: int) -> dict[str, Json]:
     engine: dict[str, Json] = {"url": server.url, "gpus": max(1, server.gpus)}
     if server.api_key_env is not None:
         engine["env"] = {str(ExternalEngine.api_key_env): {"from_env": server.api_key_env}}
+    if server.drop_fields:
+        engine["drop_fields"] = list(server.drop_fields)
     return {
         "engines": {ExternalEngine.name: engine},
         "search": {"sampler": "grid", "seed": seed, "baseline": False},

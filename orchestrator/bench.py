@@ -1,8 +1,10 @@
-"""A load against a server that runs, on its own: an experiment of one trial, and its document."""
+"""A load against a server that runs, on its own, as an experiment of one trial."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,29 +14,68 @@ from orchestrator.spec.experiment import Experiment
 from orchestrator.spec.yaml_file import read_mapping
 from runtimes.errors import Problem, SpecError, UserError
 from runtimes.json_types import Json
-from runtimes.measurement import Distribution, Measurement
-from tracking.run_data import RunData
 
+_SOURCE = "servetune bench"
+_ENGINE_OPTION = re.compile(r"option (\w+)")
+_KEY_END = re.compile(r"[.\[]")
 _WORKLOAD_KEYS = frozenset({"workload", "name", "engines"})
 """Keys of an experiment file; none of them stands in a section of one."""
 _OPTIONS: Mapping[str, str] = {
+    "model.tokenizer": "--tokenizer",
+    "model.id": "--model",
     "model": "--model",
+    "engines.external.url": "--url",
+    "engines.external.drop_fields": "--drop-fields",
     "engines.external": "--url",
-    "workload.input_tokens": "--input-tokens",
-    "workload.output_tokens": "--output-tokens",
     "workload.api": "--api",
-    "workload.load.value": "--concurrency",
-    "workload.load.rate": "--rate",
-    "workload.load.requests": "--requests",
-    "workload.load.duration": "--duration",
-    "workload.load": "--load",
-    "workload": "--workload",
     "slo.ttft_ms": "--ttft-p99",
     "slo.tpot_ms": "--tpot-p99",
     "search.seed": "--seed",
     "timeouts": "--timeout",
     "cluster.simulated_gpus": "--gpus",
 }
+"""Options by what they set, `workload` and `workload.load` apart: these may come from files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of an experiment, and where each of its values comes from.
+
+    Attributes:
+        options: option by key, of the keys that are not the file's, the most telling one first.
+        file: what holds the others; None where there is none.
+        place: path of the section in the file; empty where the file is the section.
+    """
+
+    values: Mapping[str, Json]
+    options: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    place: str = ""
+
+    def below(self, key: str) -> Section | None:
+        """The section of a file that stands in this one; None where there is none."""
+        values = self.values.get(key)
+        if not isinstance(values, dict):
+            return None
+        return Section(values, file=self.file, place=f"{self.place}.{key}".lstrip("."))
+
+    def overridden(self, values: Mapping[str, Json], options: Mapping[str, str]) -> Section:
+        """The same section with values that options give, beside its own or instead of them."""
+        return replace(self, values={**self.values, **values}, options=options)
+
+    def origin(self, path: str) -> str | None:
+        """Where what stands at `path`, counted from the section, comes from, in a user's words.
+
+        None where nobody gave it.
+        """
+        key = _KEY_END.split(path, maxsplit=1)[0]
+        if key in self.options:
+            rest = path[len(key) :].lstrip(".")
+            return f"{self.options[key]}: {rest}" if rest else self.options[key]
+        if self.file is not None:
+            where = ".".join(part for part in (self.place, path) if part)
+            return f"{self.file}: {where}" if where else str(self.file)
+        return next(iter(self.options.values()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +84,8 @@ class BenchRequest:
 
     Attributes:
         model: name under which the server serves the model; a folder also tells its vocabulary.
-        workload, load: sections of an experiment file.
+        tokenizer: folder or Hub id of its tokenizer; None where `model` is that.
+        workload, load: sections of an experiment; `workload` without its load.
         slo: percentile limits by metric, ms.
         timeout: seconds, or `90s`: limit of a request, of a silence, and of the first answer; None
             for the limits of an experiment.
@@ -51,37 +93,52 @@ class BenchRequest:
 
     server: RunningServer
     model: str
-    workload: Mapping[str, Json]
-    load: Mapping[str, Json]
+    workload: Section
+    load: Section
     slo: Mapping[str, Json] = field(default_factory=dict)
     seed: int = 0
     timeout: Json = None
+    tokenizer: str | None = None
 
 
 def bench_experiment(request: BenchRequest) -> Experiment:
     """One trial of the load on the server.
 
     Raises:
-        SpecError: an option is wrong; each problem names the option.
+        SpecError: something is wrong; each problem names the option, or the file and its key.
     """
+    model = model_section(request.model)
+    if request.tokenizer is not None:
+        model["tokenizer"] = request.tokenizer
     data: dict[str, Json] = {
         "name": run_name(request.model, prefix="bench-"),
-        "model": model_section(request.model),
-        "workload": {**request.workload, "load": dict(request.load)},
+        "model": model,
+        "workload": {**request.workload.values, "load": dict(request.load.values)},
         "slo": dict(request.slo),
         "objectives": [{"maximize": "goodput" if request.slo else "output_throughput"}],
         **attached_sections(request.server, seed=request.seed),
     }
     if request.timeout is not None:
         data["timeouts"] = dict.fromkeys(("request", "stall", "start"), request.timeout)
+    problems = list(_absent_key(request.server))
     try:
-        return Experiment.from_dict(data, source="servetune bench")
+        experiment = Experiment.from_dict(data, source=_SOURCE)
     except SpecError as error:
-        problems = dict.fromkeys(_in_options(problem) for problem in error.problems)
-        raise SpecError(error.source, list(problems)) from None
+        problems += [_as_given(problem, request) for problem in error.problems]
+        raise SpecError(_SOURCE, list(dict.fromkeys(problems))) from None
+    if problems:
+        raise SpecError(_SOURCE, problems)
+    return experiment
 
 
-def read_section(path: Path, *keys: str) -> dict[str, Json]:
+def _absent_key(server: RunningServer) -> Iterator[Problem]:
+    name = server.api_key_env
+    if name is not None and name not in os.environ:
+        remedy = "export the variable that holds the key where servetune runs, or name another one"
+        yield Problem("--api-key-env", "no such environment variable is set here", name, remedy)
+
+
+def read_section(path: Path, *keys: str) -> Section:
     """The section `keys` of an experiment file, or of a file that holds nothing else.
 
     Raises:
@@ -89,112 +146,39 @@ def read_section(path: Path, *keys: str) -> dict[str, Json]:
     """
     example = "kind: concurrency" if keys[-1] == "load" else "input_tokens: 512"
     data = read_mapping(path, example=example)
+    whole = Section(data, file=path)
     if not _WORKLOAD_KEYS & data.keys():
-        return data
-    found: Json = data
+        return whole
+    found: Section | None = whole
     for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, dict):
+        found = found.below(key) if found is not None else None
+    if found is None:
         raise UserError(f"{path}: this experiment has no section `{'.'.join(keys)}`")
     return found
 
 
-def bench_measurement(data: RunData) -> Measurement | None:
-    """Of the deciding stage; of the last one where the bench was ended before any decided."""
-    trial = data.last_attempts()[-1] if data.trials else None
-    if trial is not None and trial.measurement is not None:
-        return trial.measurement
-    return data.stages[-1].measurement if data.stages else None
-
-
-def bench_document(data: RunData) -> dict[str, Json]:
-    """What `--json` prints; the figures are absent where nothing was measured."""
-    trial = data.last_attempts()[-1] if data.trials else None
-    measured = bench_measurement(data)
-    failure = trial.failure if trial is not None else None
-    head: dict[str, Json] = {
-        "run": data.run,
-        "seed": trial.seed if trial is not None else None,
-        "state": trial.state.value if trial is not None else "cancelled",
-        "failure": None if failure is None else {
-            "kind": failure.kind.value, "message": failure.message, "remedy": failure.remedy,
-        },
-        "flags": list(trial.flags) if trial is not None else [],
-    }  # fmt: skip
-    stages: list[Json] = [
-        {
-            "load": stage.load,
-            "value": stage.load_value,
-            "deciding": trial is not None and trial.deciding_stage == stage.stage,
-            **measurement_document(stage.measurement),
-        }
-        for stage in data.stages
-    ]
-    figures = measurement_document(measured) if measured is not None else {}
-    return {**figures, **head, "stages": stages}
-
-
-def measurement_document(measured: Measurement) -> dict[str, Json]:
-    """The figures of one stage, under the names that `--json` promises."""
-    health = measured.client
-    return {
-        "requests": {
-            "completed": measured.requests_completed,
-            "failed": measured.requests_failed,
-        },
-        "duration_s": measured.duration_s,
-        "client_limited": "client_limited" in measured.flags,
-        "ttft_ms": _latency(measured.ttft_ms),
-        "itl_ms": _latency(measured.itl_ms),
-        "tpot_ms": _latency(measured.tpot_ms),
-        "e2e_ms": _latency(measured.e2e_ms),
-        "throughput": {
-            "requests_per_s": measured.request_throughput,
-            "input_tokens_per_s": measured.input_throughput,
-            "output_tokens_per_s": measured.output_throughput,
-            "total_tokens_per_s": measured.total_throughput,
-            "goodput_per_s": measured.goodput,
-        },
-        "client": None
-        if health is None
-        else {
-            "processes": health.processes,
-            "cpu_s": health.cpu_s,
-            "cpu_share": health.cpu_share,
-            "lag_p99_ms": health.lag_p99_ms,
-            "send_lateness_p99_ms": health.send_lateness_p99_ms,
-            "held_ratio": health.held_ratio,
-            "connections_opened": health.connections_opened,
-        },
-        "slo": [
-            {"limit": str(verdict.limit), "value_ms": verdict.value_ms, "met": verdict.met}
-            for verdict in measured.slo
-        ],
-        "slo_attainment": measured.slo_attainment,
-        "intervals": {
-            figure: [interval.low, interval.high] for figure, interval in measured.intervals.items()
-        },
-        "stopped_by": measured.stopped_by or None,
-    }
-
-
-def _latency(latency: Distribution | None) -> Json:
-    if latency is None:
-        return None
-    return {
-        "mean": latency.mean,
-        "p50": latency.p50,
-        "p90": latency.p90,
-        "p95": latency.p95,
-        "p99": latency.p99,
-    }
-
-
-def _in_options(problem: Problem) -> Problem:
-    """A problem of the experiment as one of the command line that made it."""
+def _as_given(problem: Problem, request: BenchRequest) -> Problem:
+    """A problem of the experiment as one of the option or the file that made it."""
+    for section, values in (("workload.load", request.load), ("workload", request.workload)):
+        rest = _below(problem.path, section)
+        if rest is not None and (origin := values.origin(rest)) is not None:
+            return replace(problem, path=origin)
+    # An engine says in words which of its options is wrong.
+    named = _ENGINE_OPTION.match(problem.message)
+    place = problem.path if named is None else f"{problem.path}.{named[1]}"
     for path, option in _OPTIONS.items():
-        if problem.path == path or problem.path.startswith((f"{path}.", f"{path}[")):
+        rest = _below(place, path)
+        if rest is not None:
             # The keys below `timeouts` are made of one value.
-            rest = "" if option == "--timeout" else problem.path[len(path) :]
-            return replace(problem, path=f"{option}: {rest.lstrip('.')}" if rest else option)
+            shown = rest if rest and option != "--timeout" else ""
+            return replace(problem, path=f"{option}: {shown}" if shown else option)
     return problem
+
+
+def _below(path: str, section: str) -> str | None:
+    """What of `path` comes after `section`; None where it leads somewhere else."""
+    if path == section:
+        return ""
+    if path.startswith((f"{section}.", f"{section}[")):
+        return path[len(section) :].lstrip(".")
+    return None

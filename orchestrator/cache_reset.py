@@ -16,7 +16,6 @@ from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.arrivals import ConcurrencyLoad
 from runtimes.load.generator import run_load
-from runtimes.load.job import LoadJob
 from runtimes.workloads.base import Prompt
 
 _POLL_S = 0.1
@@ -52,26 +51,16 @@ async def prepared(session: EngineSession, order: TrialOrder, primers: Sequence[
     if order.cache is CacheState.COLD or not primers:
         return RESET if done else SALT
     async with session.watched():
-        await asyncio.gather(*(_primed(session, order, primers, one) for one in session.endpoints))
+        await asyncio.gather(*(_primed(session, primers, one) for one in session.endpoints))
     return WARM
 
 
-async def _primed(
-    session: EngineSession, order: TrialOrder, primers: Sequence[Prompt], endpoint: Endpoint
-) -> None:
+async def _primed(session: EngineSession, primers: Sequence[Prompt], endpoint: Endpoint) -> None:
     """Send the primers to one server, each after the end of the one before."""
     # A server of several replicas spreads what is in flight at once over them.
     copies = session.report.prefix_cache.replicas
-    job = LoadJob(
-        [primer for primer in primers for _ in range(copies)],
-        ConcurrencyLoad(copies, copies * len(primers)),
-        order.model,
-        session.engine.request_fields,
-        order.seed,
-        order.timeouts.request_s,
-        order.timeouts.stall_s,
-        order.api,
-    )
+    prompts = [primer for primer in primers for _ in range(copies)]
+    job = session.job(prompts, ConcurrencyLoad(copies, len(prompts)))
     result = await run_load(endpoint.client, job)
     failed = [record for record in result.records if record.error is not None]
     if failed:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.engine_log import read_ends
 from runtimes.engines.base import Engine, EngineReport
+from runtimes.json_types import Json
 from runtimes.load.address import ServerAddress
 from runtimes.load.http import HttpClient, HttpError, HttpResponse
+from runtimes.load.job import Api
 from runtimes.supervisor import EngineProcess
 from runtimes.telemetry.canonical import CounterTrack
 
@@ -53,9 +56,11 @@ class Endpoint:
         self.address = address
         self.api_key = api_key
         tls = address.tls_context()
-        self.client = HttpClient(address.host, address.port, api_key=api_key, tls=tls)
-        # Apart from the load's, so that a scrape takes no connection away from it.
-        self._questions = HttpClient(address.host, address.port, api_key=api_key, tls=tls)
+        # Questions apart from the load, so that a scrape takes no connection away from it.
+        self.client, self._questions = (
+            HttpClient(address.host, address.port, api_key=api_key, base_path=address.path, tls=tls)
+            for _ in range(2)
+        )
         self._counters = CounterTrack()
         self._counted: dict[str, tuple[str, float]] = {}
         self.has_metrics = True
@@ -73,15 +78,37 @@ class Endpoint:
         """
         return await self._questions.get(path, timeout_s=QUICK_S)
 
-    async def complete(self, model: str, *, timeout_s: float) -> HttpResponse:
+    async def complete(
+        self, model: str, *, api: Api, dropped_fields: Container[str], timeout_s: float
+    ) -> HttpResponse:
         """The answer to a completion of one token, whatever its status.
+
+        Args:
+            model: name under which the server serves it.
+            api: the route to ask; requests of a load are sent to the same.
+            dropped_fields: as in `LoadJob`.
+            timeout_s: how long it may take.
 
         Raises:
             HttpError: there was none.
         """
-        fields = {**self._engine.request_fields, "max_tokens": 1, "min_tokens": 1}
-        body = json.dumps({"model": model, "prompt": [1, 2, 3], **fields}).encode()
-        return await self.client.post("/v1/completions", body, timeout_s=timeout_s)
+        fields: dict[str, Json] = {"model": model}
+        if api is Api.CHAT:
+            fields["messages"] = [{"role": "user", "content": "1 2 3"}]
+        else:
+            fields["prompt"] = [1, 2, 3]
+        pinned = {**self._engine.request_fields, "max_tokens": 1, "min_tokens": 1}
+        fields |= {name: value for name, value in pinned.items() if name not in dropped_fields}
+        return await self.client.post(api.path, json.dumps(fields).encode(), timeout_s=timeout_s)
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the server lists; none where it lists nothing readable."""
+        try:
+            answer = await self.get("/v1/models")
+            listed = json.loads(answer.body)["data"]
+            return tuple(str(model["id"]) for model in listed)
+        except (HttpError, ValueError, LookupError, TypeError):
+            return ()
 
     async def scrape(self) -> dict[str, tuple[str, float]]:
         """Canonical metric → (engine's name, value), now; counters continued over restarts, and

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from orchestrator.endpoint import Endpoint
 from orchestrator.engine_session import EngineSession
+from orchestrator.remedies import refusal_remedy
 from orchestrator.start_steps import StartSteps
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
-from runtimes.load.http import HttpError
+from runtimes.load.http import HttpError, HttpResponse
 from runtimes.progress import LogProgress, Progress
 
 _POLL_S = 0.1
@@ -121,7 +122,10 @@ class _Start:
         session = self._session
         try:
             answer = await self._endpoint.complete(
-                session.order.model, timeout_s=session.order.timeouts.start_s
+                session.order.model,
+                api=session.order.api,
+                dropped_fields=session.order.plan.dropped_fields,
+                timeout_s=session.order.timeouts.start_s,
             )
         except HttpError as error:
             await session.settle()
@@ -135,7 +139,7 @@ class _Start:
             raise EngineError(session.failure("start"))
         if session.attached and answer.status in _REFUSED:
             raise EngineError(_unauthorised(session, answer.status))
-        raise EngineError(_refused(session, self.label, answer.status, answer.body))
+        raise EngineError(await _refused(session, self._endpoint, answer))
 
 
 async def _follow(starts: Sequence[_Start], steps: StartSteps) -> None:
@@ -161,15 +165,23 @@ async def _tell(starts: Sequence[_Start], steps: StartSteps) -> None:
         steps.say(progress.step.value, f"{front}{progress}")
 
 
-def _refused(session: EngineSession, label: str, status: int, body: bytes) -> Failure:
-    words = session.client.mask(body.decode(errors="replace")).strip()[:300]
-    whose = f"{label}: " if label else ""
+async def _refused(session: EngineSession, endpoint: Endpoint, answer: HttpResponse) -> Failure:
+    words = session.client.mask(answer.body.decode(errors="replace")).strip()
+    whose = f"{endpoint.label}: " if endpoint.label else ""
+    remedy = "send the same request by hand to the command shown, and read its log"
+    if session.attached:
+        remedy = refusal_remedy(
+            answer.status,
+            words,
+            url=endpoint.address.url,
+            model=session.order.model,
+            api=session.order.api,
+            listed=await endpoint.models(),
+        )
     return Failure(
         FailureKind.REQUESTS_FAILED,
-        f"{whose}the first completion was answered with HTTP {status}: {words}",
-        f"name the model as {session.order.plan.attach}/v1/models lists it"
-        if session.attached
-        else "send the same request by hand to the command shown, and read its log",
+        f"{whose}the first completion was answered with HTTP {answer.status}: {words[:300]}",
+        remedy,
         None,
         session.log_tail(),
     )

@@ -19,12 +19,14 @@ from runtimes.compile_cache import Kernels
 from runtimes.engines.base import Engine, EngineReport
 from runtimes.errors import InternalError
 from runtimes.failure import Failure, FailureKind
+from runtimes.load.arrivals import Load
 from runtimes.load.balanced import balanced
 from runtimes.load.http import LoadClient
 from runtimes.load.job import LoadJob
 from runtimes.load.result import LoadResult, OnProgress
 from runtimes.load.workers import LoadWorkers
 from runtimes.telemetry.canonical import merged
+from runtimes.workloads.base import Prompt
 from tracking.records import Sample
 
 BUSY_S = 60.0
@@ -128,6 +130,22 @@ class EngineSession:
             yield
         finally:
             watching.cancel()
+
+    def job(self, prompts: Sequence[Prompt], load: Load) -> LoadJob:
+        """`load` of `prompts`, as the order has requests sent to these servers."""
+        order = self.order
+        return LoadJob(
+            prompts,
+            load,
+            order.model,
+            self.engine.request_fields,
+            order.seed,
+            order.timeouts.request_s,
+            order.timeouts.stall_s,
+            order.api,
+            order.slo,
+            dropped_fields=order.plan.dropped_fields,
+        )
 
     async def load(self, job: LoadJob, on_progress: OnProgress | None = None) -> LoadResult:
         """Run one stage of load, ending it at once when a process ends.

@@ -244,7 +244,10 @@ class _Start:
 def _load_workers(order: TrialOrder, engine: Engine, endpoints: Sequence[Endpoint]) -> LoadWorkers:
     servers = [endpoint.address for endpoint in endpoints]
     key = _api_key(engine, order)
-    return LoadWorkers(servers, processes=order.load_processes, api_key=key)
+    processes = order.load_processes
+    if order.fit_processes:
+        processes = min(processes, len(os.sched_getaffinity(0)))
+    return LoadWorkers(servers, processes=processes, api_key=key)
 
 
 def _attached(order: TrialOrder, engine: Engine, url: str) -> Endpoint:

@@ -66,8 +66,9 @@ class TrialOrder:
         api: the route that requests go to.
         cache: the state of the prefix cache that each stage starts from.
         load_processes: processes that send the load.
-        template_sha256: of the model's chat template, which engines render chats with; empty
-            where requests are no chats, or no template is known.
+        fit_processes: True starts no more of them than this process may use CPUs.
+        template_sha256: of the chat template that the engine renders chats with; empty where
+            requests are no chats, or the template is not known.
         cross_check: load generator that runs the deciding load once more; empty for none.
         secrets: values that reach the engine's environment and are masked everywhere else.
     """
@@ -88,6 +89,7 @@ class TrialOrder:
     api: Api = Api.COMPLETIONS
     cache: CacheState = CacheState.COLD
     load_processes: int = 1
+    fit_processes: bool = False
     template_sha256: str = ""
     cross_check: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

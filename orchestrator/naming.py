@@ -29,7 +29,7 @@ def model_section(model: str, *, loaded_by: str = "") -> dict[str, Json]:
         UserError: it is to be loaded, can only be a folder, and there is none.
     """
     path = Path(model)
-    if path.is_dir():
+    if model and path.is_dir():  # the path of an empty name is this folder
         return {"path": str(path.absolute())}
     local = model.startswith(("/", "./", "../", "~")) or model.count("/") > 1
     if loaded_by and local:

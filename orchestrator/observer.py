@@ -23,6 +23,8 @@ class RunInfo:
         planned: trials in all where that is known.
         finished: trials that ended before this driver took the run in hand.
         simulated: True when no real device is used.
+        attached: True when only servers of somebody else's are measured, so that no GPU is held.
+        selection: as `Workload.selection`.
     """
 
     run: str
@@ -33,6 +35,8 @@ class RunInfo:
     planned: int | None
     finished: int
     simulated: bool
+    attached: bool = False
+    selection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from search.trial import Params
 
 _PROPOSALS = 20
 """Seeded proposals listed at most of a space that is not counted."""
-_SPECULATION = "speculative"
-"""Part of the names of all arguments about drafts, which an engine accepts by content."""
+_BY_CONTENT = ("speculative", "eplb", "redundant-experts", "load-balancer")
+"""Parts of the names of all arguments about drafts, which an engine accepts by content, and about
+copies of the experts that texts need most. Written with dashes."""
 _EXPERTS = ("ep", "moe_ep")
 """Degrees whose balance hangs on which experts a text needs."""
 _DRAWN = 200
@@ -162,7 +163,11 @@ def _content_notes(study: Study) -> Iterator[str]:
     if not study.workload.content_free:
         return
     searched = [item.name for item in study.space.dimensions if item.domain.count != 1]
-    names = [name for name in searched if name in _EXPERTS or _SPECULATION in name]
+    names = [
+        name
+        for name in searched
+        if name in _EXPERTS or any(part in name.replace("_", "-") for part in _BY_CONTENT)
+    ]
     if names:
         yield (
             f"{', '.join(dict.fromkeys(names))}: what is gained depends on what requests say, and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from orchestrator.attach import RunningServer, attached_sections
 from orchestrator.detection import FoundEngine, accelerator_of, find_engine, find_free_gpus
@@ -40,6 +41,7 @@ _FLAGS: Mapping[str, str] = {
     "cluster.accelerator": "--simulate",
     "cluster.simulated_gpus": "--simulate, --cpu-slots, --gpus",
     "engines.external": "--server-url",
+    "results": "--results",
 }
 _SIMULATE = re.compile(r"^([A-Za-z0-9-]+):(\d+)$")
 
@@ -61,6 +63,7 @@ class Request:
     simulate: str | None = None
     cpu_slots: int | None = None
     server: RunningServer | None = None
+    results: Path | None = None
 
 
 def experiment_for(request: Request) -> Experiment:
@@ -92,6 +95,8 @@ def experiment_for(request: Request) -> Experiment:
         "search": {"sampler": "auto", "seed": request.seed, "baseline": True},
         "budget": {"trials": request.trials},
     }
+    if request.results is not None:
+        data["results"] = str(request.results)
     if request.server is not None:
         data.update(attached_sections(request.server, seed=request.seed))
     try:

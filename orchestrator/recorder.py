@@ -18,6 +18,8 @@ from tracking.layout import RunLayout
 from tracking.parquet.write import RecordWriter
 from tracking.records import ACCURACY_UNVERIFIED, TrialRecord
 
+_SPECULATION = frozenset({"speculative-config", "speculative-algorithm"})
+
 
 class Recorder:
     """Writes one run. Only the driver has one, and only its loop calls it."""
@@ -160,10 +162,20 @@ class Recorder:
             yield ACCURACY_UNVERIFIED
         # Which experts a token takes depends on what it says, and so does how evenly ranks work.
         model = self._study.model
-        mixture = model is not None and model.experts > 0
+        mixture = model is None or model.experts > 0
         spread = max(config.layout.ep, config.layout.moe_ep or 1) > 1
-        if mixture and spread and self._study.workload.content_free:
+        # Drafts show in the counters of a stage as well, but not in those of every engine.
+        depends = (mixture and spread) or _speculates(config)
+        if depends and self._study.workload.content_free:
             yield CONTENT_SENSITIVE
+
+
+def _speculates(config: EngineConfig) -> bool:
+    """Whether an argument turns speculation on, in the spelling of any engine."""
+    return any(
+        value is not None and name.replace("_", "-").partition(".")[0] in _SPECULATION
+        for name, value in config.args.items()
+    )
 
 
 def told_outcome(record: TrialRecord) -> Outcome:

@@ -247,7 +247,8 @@ class Scheduler:
         if self._exhausted:
             return "every combination was tried"
         if self.limits.trials is not None and self._next >= self.limits.trials:
-            return f"all {self.limits.trials} trials were tried"
+            trials = self.limits.trials
+            return "the only trial was tried" if trials == 1 else f"all {trials} trials were tried"
         return ""
 
     def _refuse_unplaceable(self) -> list[Action]:

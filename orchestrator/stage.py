@@ -15,10 +15,10 @@ from orchestrator.stage_live import sampled
 from orchestrator.stage_record import StageRun
 from orchestrator.warmup import WarmUp
 from runtimes.cache_state import CacheState, unprimed
+from runtimes.client_limits import shortage_remedy
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.arrivals import Load
-from runtimes.load.job import LoadJob
 from runtimes.load.result import LoadResult, LoadStalled, LoadStopped
 from runtimes.measurement import Measurement
 from runtimes.peers.cross_check import cross_check
@@ -112,18 +112,18 @@ class StageRunner:
 
         It runs when the stages are over; whatever becomes of it, `done` stands.
         """
-        order, measured = self._order, done.measurement
-        if len(self._session.endpoints) > 1:
+        session, order, measured = self._session, self._order, done.measurement
+        if len(session.endpoints) > 1:
             note = f"{order.cross_check}: not run, since it knows no load over several servers"
             return replace(done, cross_check_note=note)
         prompts, _ = await asyncio.to_thread(self._prompts, done.stage, load)
         sent = measured.requests_completed + measured.requests_failed
-        (endpoint,) = self._session.endpoints
+        (endpoint,) = session.endpoints
         found = await cross_check(
             order.cross_check,
-            self._job(prompts[:sent], load),
+            session.job(prompts[:sent], load),
             endpoint.address,
-            programs=self._session.programs,
+            programs=session.programs,
             api_key=endpoint.api_key,
             limit_s=_PEER_START_S + _PEER_SLOWER * measured.duration_s,
         )
@@ -166,7 +166,7 @@ class StageRunner:
         kept = KEPT_TEXTS if self._order.workload.content_free else 0
         stagger_s = min(self._warm_up.service_s, _LONGEST_STAGGER_S)
         job = replace(
-            self._job(prompts, load),
+            self._session.job(prompts, load),
             seed=_arrival_seed(self._order.seed, index),
             stagger_s=stagger_s,
             keep_text=kept,
@@ -179,21 +179,7 @@ class StageRunner:
             self._measuring = False
 
     async def _send(self, prompts: Sequence[Prompt], load: Load) -> LoadResult:
-        return await self._session.load(self._job(prompts, load))
-
-    def _job(self, prompts: Sequence[Prompt], load: Load) -> LoadJob:
-        order = self._order
-        return LoadJob(
-            prompts,
-            load,
-            order.model,
-            self._session.engine.request_fields,
-            order.seed,
-            order.timeouts.request_s,
-            order.timeouts.stall_s,
-            order.api,
-            order.slo,
-        )
+        return await self._session.load(self._session.job(prompts, load))
 
     async def _judged(self, done: StageDone, run: StageRun) -> StageDone:
         """`done`, unless it shows that the engine failed."""
@@ -243,4 +229,8 @@ def _too_few_completed(measurement: Measurement, result: LoadResult, load: Load)
         return None
     reasons = sorted({record.error for record in result.records if record.error})
     words = f"{failed} of {total} requests failed: {'; '.join(reasons[:3])}"
+    remedies = [shortage_remedy(record.error) for record in result.records]
+    own = [remedy for remedy in remedies if remedy is not None]
+    if failed - len(own) <= _FAILED_SHARE * total:
+        return Failure(FailureKind.CLIENT_LIMITED, words, own[0])
     return Failure(FailureKind.REQUESTS_FAILED, words, "read the engine's log for the cause")

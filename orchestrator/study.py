@@ -270,6 +270,7 @@ class _StudyRun:
     def _announce(self, url: str, standing: Standing) -> None:
         spec = self._study.experiment.spec
         limits = self._study.limits()
+        attached = all(ENGINES.get(engine).attaches for engine in spec.engines)
         info = RunInfo(
             run=self._run,
             name=spec.name,
@@ -278,8 +279,9 @@ class _StudyRun:
             goals=self._study.goals,
             planned=limits.trials,
             finished=len(standing.finished),
-            simulated=spec.cluster.simulated_gpus is not None
-            and not all(ENGINES.get(engine).attaches for engine in spec.engines),
+            simulated=spec.cluster.simulated_gpus is not None and not attached,
+            attached=attached,
+            selection=self._study.workload.selection,
         )
         for observer in self._observers:
             observer.started(info)
@@ -291,7 +293,7 @@ def _check_secrets(study: Study) -> None:
 
 
 def _make_folder(layout: RunLayout, experiment: Experiment) -> None:
-    text = dump_yaml(experiment.resolved())
+    text = dump_yaml({**experiment.resolved(), "results": str(layout.root.parent)})
     try:
         layout.create()
         layout.experiment.write_text(text, encoding="utf-8")

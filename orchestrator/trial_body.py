@@ -190,6 +190,7 @@ class TrialBody:
             stage = await runner.run(len(done), load)
             self._emit(stage)
             if self._cancelled:
+                self._flags.update(stage.record.measurement.flags)
                 raise asyncio.CancelledError
             done.append(StageOutcome(load, stage.record.measurement))
             records.append(stage.record)

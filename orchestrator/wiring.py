@@ -37,7 +37,7 @@ from runtimes.plan import Allocation, DeploymentPlan
 from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS, layout_of, precision_of
 from runtimes.secrets import is_secret_name
 from runtimes.slo import Slo
-from runtimes.tokenizer import template_sha256
+from runtimes.tokenizer import named_template_sha256, template_sha256
 from runtimes.workloads.base import Workload
 from search.admission import Admission
 from search.constraints import Constraint
@@ -46,12 +46,15 @@ from search.materialize import EngineTemplate
 from search.objectives.base import OBJECTIVES
 from search.samplers.base import Sampler, create_sampler
 from search.space import SearchSpace
+from search.trial import Params
 from search.values import PointValues
 
 _SENDERS = 8
 """Processes that send a load at most, unless the file says more: CPUs are the engine's first."""
+_USUAL_SENDERS = 4
+"""Of a load that is looked for: as much as the fastest node gives, some 240,000 tokens/s."""
 _SAMPLED = 32
-"""Requests whose mean output, of a session, stands for the workload's."""
+"""Requests whose mean output, of a session, and whose arrivals stand for the workload's."""
 _NODE_GPUS = 8
 """GPUs of a node that presets are laid out for, where nothing says otherwise."""
 
@@ -74,7 +77,6 @@ class Study:
     workload: Workload
     program: LoadProgram
     cache: CacheState
-    template_sha256: str = ""
     bundles: Iterable[Bundle] | None = None
     admission: Admission = field(init=False)
 
@@ -100,6 +102,7 @@ class Study:
         return (
             *section.load.lines(self.slo, Supply.of(self.workload)),
             f"{self.workload.name} requests to {route}, each stage from a {cache} prefix cache",
+            *filter(None, [self.workload.selection]),
         )
 
     def sampler(self) -> Sampler:
@@ -172,8 +175,9 @@ class Study:
             warmup_requests=spec.workload.warmup_requests,
             api=Api(spec.workload.api),
             cache=self.cache,
-            template_sha256=self.template_sha256,
+            template_sha256=self._template_sha256(trial.params),
             load_processes=self.load_processes(),
+            fit_processes=load.processes == "auto",
             cross_check="" if load.engine == "own" else load.engine,
             timeouts=Timeouts(
                 start_s=timeouts.start,
@@ -203,11 +207,20 @@ class Study:
         load = self.experiment.spec.workload.load
         if load.processes != "auto":
             return load.processes
-        prompts = self.workload.prompts("0", _SAMPLED)
-        sessions = sum(prompt.turn == 0 for prompt in prompts)
-        output_tokens = sum(prompt.output_tokens for prompt in prompts) / max(1, sessions)
-        heaviest = load.heaviest(self.slo, Supply.of(self.workload))
-        return processes_for(heaviest, _SENDERS, output_tokens=output_tokens)
+        sample = self.workload.prompts("0", _SAMPLED)
+        heaviest = load.heaviest(Supply.of(self.workload))
+        needed = [processes_for(one, sample, most=_SENDERS) for one in heaviest]
+        return max(needed, default=_USUAL_SENDERS)
+
+    def _template_sha256(self, params: Params) -> str:
+        """Hash of the template that chats of a trial are rendered with; empty where it is unknown,
+        or nothing is a chat.
+        """
+        spec = self.experiment.spec
+        if Api(spec.workload.api) is not Api.CHAT:
+            return ""
+        named = named_template_sha256(self.admission.config(params).args)
+        return template_sha256(*spec.model.tokenizer_source) or "" if named is None else named
 
     def _capacity(self, plan: DeploymentPlan) -> str | None:
         if self.bundles is None:
@@ -237,7 +250,6 @@ def wire(experiment: Experiment) -> Study:
         workload=workload,
         program=spec.workload.load.program(spec.limits(), Supply.of(workload)),
         cache=_cache_state(spec.workload.cache, workload),
-        template_sha256=_chat_template(experiment) if spec.workload.api == "chat" else "",
     )
     study.bundles = _declared_bundles(experiment)
     return study
@@ -269,12 +281,6 @@ def _space(experiment: Experiment, templates: Mapping[str, EngineTemplate]) -> S
         product=not only_combinations(spec),
         known=PointValues(templates),
     )
-
-
-def _chat_template(experiment: Experiment) -> str:
-    """Hash of the template that every engine is to render chats with; empty where it is unknown."""
-    model = experiment.spec.model
-    return template_sha256(model.source, model.revision) or ""
 
 
 def _template(experiment: Experiment, name: str) -> EngineTemplate:

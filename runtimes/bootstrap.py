@@ -21,6 +21,8 @@ MIN_UNITS = 10
 """With fewer units there is no interval."""
 MIN_BLOCKS = 5
 BLOCK_OVER_CORRELATED = 3.0
+_MOST_LACKING = 0.5
+"""Blocks so short that they lack more than this of the variance say nothing of it."""
 _Z = 1.959964
 _SEED = 0x626F6F74
 
@@ -40,9 +42,12 @@ class Resampling:
     Args:
         units: at least `MIN_UNITS`.
         block: units of a block.
+        spread: units over which one event is spread evenly, such as a request's work over its stay.
+            Autocovariance then falls linearly to 0 over so many, and the sums of blocks of l units
+            lack spread / 3l of the variance that long sums have.
     """
 
-    def __init__(self, units: int, block: int) -> None:
+    def __init__(self, units: int, block: int, *, spread: float = 0.0) -> None:
         self._block = block
         blocks = math.ceil(units / block)
         self._starts: Ints = np.random.default_rng(_SEED).integers(0, units, (RESAMPLES, blocks))
@@ -52,7 +57,8 @@ class Resampling:
         student = (
             _Z + (_Z**3 + _Z) / (4 * free) + (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / (96 * free**2)
         )
-        self._widening = student / _Z * math.sqrt(blocks / free)
+        lacking = min(spread / (3 * block), _MOST_LACKING)
+        self._widening = student / _Z * math.sqrt(blocks / free / (1 - lacking))
 
     def ratio(self, numerators: Floats, denominators: Floats) -> Interval | None:
         """Interval of Σ numerators / Σ denominators; None where the denominators are all 0.

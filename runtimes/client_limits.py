@@ -19,9 +19,17 @@ millisecond where that is more:
   schedule, not those from the send, so that the bound is twice that of the lag. A connection that
   is opened in the middle of a stage delays the request that waits for it: the lateness holds its
   cost, and `connections_opened` needs no limit of its own.
+
+A request that could not be sent because the client's own machine had no connection left for it is
+no failure of the server either (`shortage_reason`): one of them is too many.
 """
 
 from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterable
 
 from runtimes.measurement import ClientHealth
 
@@ -36,6 +44,44 @@ MAX_LAG_SHARE = 0.05
 MAX_LAG_GAPS = 0.5
 MIN_HELD = 0.98
 """Mean requests in flight of a closed loop over those asked for."""
+
+_SHORT_OF = "client limit: "
+_MEMORY = "free memory on the machine that sends the load"
+_SHORTAGES = {
+    errno.EMFILE: "raise the hard limit on open files (`ulimit -Hn`) where the load is sent",
+    errno.ENFILE: "raise `fs.file-max` on the machine that sends the load",
+    errno.EADDRNOTAVAIL: (
+        "widen `net.ipv4.ip_local_port_range` on the machine that sends the load, or send fewer "
+        "requests at once"
+    ),
+    errno.ENOBUFS: _MEMORY,
+    errno.ENOMEM: _MEMORY,
+}
+"""What to do where a connection cannot be made for want of something on this side of it."""
+_REMEDIES = {_SHORT_OF + os.strerror(code): remedy for code, remedy in _SHORTAGES.items()}
+
+
+def shortage_reason(code: int | None) -> str | None:
+    """The error of a request that met `code` of `errno` when connecting, for the record.
+
+    None where the code says nothing of this machine.
+    """
+    return _SHORT_OF + os.strerror(code) if code in _SHORTAGES else None
+
+
+def shortage_remedy(error: str | None) -> str | None:
+    """What to do about a request's `error`; None where it is none of `shortage_reason`."""
+    return None if error is None else _REMEDIES.get(error)
+
+
+def shortages(errors: Iterable[str | None]) -> list[str]:
+    """What the client was short of in words with figures, of the errors of a stage's requests."""
+    found = Counter(error for error in errors if error in _REMEDIES)
+    return [
+        f"it could not send {number} of its requests: {error.removeprefix(_SHORT_OF)} "
+        f"({_REMEDIES[error]})"
+        for error, number in found.items()
+    ]
 
 
 def limits_exceeded(

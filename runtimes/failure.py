@@ -40,6 +40,7 @@ class FailureKind(Enum):
     CRASHED = "crashed"
     HUNG = "hung"
     REQUESTS_FAILED = "requests_failed"
+    CLIENT_LIMITED = "client_limited"
     TRIAL_TIMEOUT = "trial_timeout"
     NODE_LOST = "node_lost"
     INTERNAL = "internal"

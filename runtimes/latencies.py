@@ -16,6 +16,11 @@ from runtimes.measurement import PERCENTILES, Distribution, Interval, percentile
 from runtimes.request_columns import Floats, Ints, RequestColumns, Truths, per_request
 from runtimes.slo import SloLimit
 
+MAX_WHOLE_SHARE = 0.05
+"""Of the requests of several tokens, those whose content came at one instant; with more of them a
+stage is flagged `not_streamed`."""
+STREAMED_METRICS = frozenset({"tpot_ms", "itl_ms"})
+"""Latencies that a request has only where its content was streamed."""
 INTERVAL_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 """Percentiles of each latency that get a confidence interval, as its mean does."""
 
@@ -92,39 +97,60 @@ def latencies_of(columns: RequestColumns, within: tuple[int, int]) -> Mapping[st
         return Latency.of(values_ns[some] / 1e6, some.astype(np.int64), stay)
 
     content, every = columns.chunks > 0, np.ones(len(end_ns), dtype=np.bool_)
-    gaps = columns.gap_counts() * chosen
+    streamed = columns.streamed & chosen
+    gaps = columns.gap_counts() * streamed
     return {
         "ttft_ms": of_requests(columns.first_content_ns - sent_ns, content),
         "ttft_scheduled_ms": of_requests(columns.first_content_ns - scheduled_ns, content),
-        "tpot_ms": of_requests(_tpot_ns(columns), content & (columns.output_tokens > 1)),
-        "itl_ms": Latency.of(columns.gaps_ms(chosen), gaps, stay),
+        "tpot_ms": of_requests(_tpot_ns(columns), _has_tpot(columns)),
+        "itl_ms": Latency.of(columns.gaps_ms(streamed), gaps, stay),
         "e2e_ms": of_requests(end_ns - sent_ns, every),
         "e2e_scheduled_ms": of_requests(end_ns - scheduled_ns, every),
     }
 
 
-def _tpot_ns(columns: RequestColumns) -> Floats:
-    """(last − first content) / (output tokens − 1); meaningless below two tokens."""
-    spread_ns = columns.last_content_ns - columns.first_content_ns
-    return np.asarray(spread_ns / np.maximum(columns.output_tokens - 1, 1))
+def came_whole(columns: RequestColumns) -> bool:
+    """Whether more than `MAX_WHOLE_SHARE` of the answers of several tokens came at one instant.
+
+    Then something between the engine and the client held them back (a proxy that buffers, a server
+    that does not stream), and neither TTFT nor the time of a token is the engine's.
+    """
+    several = columns.completed & columns.several & (columns.chunks > 0)
+    whole = several & ~columns.streamed
+    return bool(whole.sum() > MAX_WHOLE_SHARE * several.sum())
 
 
 def good_requests(columns: RequestColumns, limits_ms: Mapping[str, float]) -> Truths:
-    """Completed requests within every limit; a value that a request cannot have passes.
+    """Completed requests within every limit.
+
+    A value that a request cannot have passes, such as the TPOT of a single token; one that it has
+    but nobody knows does not, such as that of an answer that came whole.
 
     The mean of its gaps stands for one request's ITL: a pooled percentile has no meaning there.
     """
     sent_ns, end_ns, content = columns.sent_ns, columns.end_ns, columns.chunks > 0
     gaps = columns.gap_counts()
     spread_ns = columns.last_content_ns - columns.first_content_ns
+    itl_ms = spread_ns / np.maximum(gaps, 1) / 1e6
+    # Of each latency: its values, whether they are known, whether the request has one at all.
     values_ms = {
-        "ttft_ms": ((columns.first_content_ns - sent_ns) / 1e6, content),
-        "tpot_ms": (_tpot_ns(columns) / 1e6, content & (columns.output_tokens > 1)),
-        "itl_ms": (spread_ns / np.maximum(gaps, 1) / 1e6, gaps > 0),
-        "e2e_ms": ((end_ns - sent_ns) / 1e6, columns.completed),
+        "ttft_ms": ((columns.first_content_ns - sent_ns) / 1e6, content, content),
+        "tpot_ms": (_tpot_ns(columns) / 1e6, _has_tpot(columns), columns.several),
+        "itl_ms": (itl_ms, columns.streamed & (gaps > 0), columns.several),
+        "e2e_ms": ((end_ns - sent_ns) / 1e6, columns.completed, columns.completed),
     }
     good = columns.completed.copy()
     for metric, limit_ms in limits_ms.items():
-        value_ms, having = values_ms[metric]
-        good &= (value_ms <= limit_ms) | ~having
+        value_ms, known, has = values_ms[metric]
+        good &= np.where(known, value_ms <= limit_ms, ~has)
     return good
+
+
+def _has_tpot(columns: RequestColumns) -> Truths:
+    return columns.streamed & (columns.output_tokens > 1)
+
+
+def _tpot_ns(columns: RequestColumns) -> Floats:
+    """(last − first content) / (output tokens − 1); meaningless below two tokens."""
+    spread_ns = columns.last_content_ns - columns.first_content_ns
+    return np.asarray(spread_ns / np.maximum(columns.output_tokens - 1, 1))

@@ -82,10 +82,15 @@ class RequestRecord:
 
     @property
     def tpot_ms(self) -> float | None:
-        """(last − first content) / (output tokens − 1), ms; None below two tokens."""
+        """(last − first content) / (output tokens − 1), ms.
+
+        None below two tokens, and where all content came at one instant: what time the tokens took
+        is not known then.
+        """
         if not len(self.chunk_ns) or self.output_tokens is None or self.output_tokens < 2:
             return None
-        return (self.chunk_ns[-1] - self.chunk_ns[0]) / (self.output_tokens - 1) / 1e6
+        spread_ns = self.chunk_ns[-1] - self.chunk_ns[0]
+        return spread_ns / (self.output_tokens - 1) / 1e6 if spread_ns else None
 
     @property
     def e2e_ms(self) -> float:
@@ -132,7 +137,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of a stage that throughputs are computed over; seconds after the stage's start.
+    """The part of a stage that throughputs are computed over; seconds after its first schedule.
 
     Attributes:
         rule: what set its ends, in one word (`whole`, `mser`, `tail`, `mser+tail`).
@@ -187,12 +192,18 @@ class Measurement:
     the requests that were scheduled in it.
 
     Attributes:
-        duration_s: first scheduled send to last end.
+        duration_s: first scheduled send, which is where the window's seconds count from, to the
+            last end.
+        input_tokens, output_tokens: as `usage` counts them; None, as the throughputs of such tokens
+            are, where that of a completed request does not.
         goodput: good requests per second; `slo_attainment` the good share of those that count
             for it (`runtimes.rates`).
         ttft_scheduled_ms, e2e_scheduled_ms: from the schedule instead of from the send.
         tokens_per_chunk: output tokens over content chunks; above 1 a gap is not a token's.
         sent_prompt_tokens: prompt tokens as they were sent; 0 where text was sent.
+        template_tokens: prompt tokens that `usage` counts beyond the contents of a chat's messages,
+            the fewest of any chat, which is the template around the shortest conversation. None
+            where requests are no chats, or nothing was counted.
         shared_prompt_tokens: of them, those that the workload means to be cached.
         cached_prompt_tokens: of them, those that `usage` says were; None if it never says.
         intervals: confidence interval by figure (`output_throughput`, `ttft_p99_ms`, …).
@@ -205,17 +216,17 @@ class Measurement:
     requests_completed: int
     requests_failed: int
     duration_s: float
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     requested_output_tokens: int
     ttft_ms: Distribution | None
     tpot_ms: Distribution | None
     itl_ms: Distribution | None
     e2e_ms: Distribution | None
     request_throughput: float
-    input_throughput: float
-    output_throughput: float
-    total_throughput: float
+    input_throughput: float | None
+    output_throughput: float | None
+    total_throughput: float | None
     goodput: float
     slo: tuple[SloVerdict, ...] = ()
     flags: tuple[str, ...] = ()
@@ -224,6 +235,7 @@ class Measurement:
     slo_attainment: float | None = None
     tokens_per_chunk: float | None = None
     sent_prompt_tokens: int = 0
+    template_tokens: int | None = None
     shared_prompt_tokens: int = 0
     cached_prompt_tokens: int | None = None
     window: Window | None = None
@@ -235,20 +247,22 @@ class Measurement:
 
     @property
     def slo_met(self) -> bool:
-        """True when every limit holds; vacuously true without limits."""
-        return all(verdict.met for verdict in self.slo)
+        """True when every limit holds, or there is none; False where nothing completed."""
+        return self.requests_completed > 0 and all(verdict.met for verdict in self.slo)
 
     @property
-    def achieved_output_ratio(self) -> float:
+    def achieved_output_ratio(self) -> float | None:
         """Output tokens received over output tokens asked for, of completed requests."""
-        if not self.requested_output_tokens:
-            return 0.0
+        if self.output_tokens is None or not self.requested_output_tokens:
+            return None
         return self.output_tokens / self.requested_output_tokens
 
     @property
     def prompt_token_excess(self) -> int | None:
-        """Prompt tokens that `usage` counts beyond those sent; None where text was sent."""
-        return self.input_tokens - self.sent_prompt_tokens if self.sent_prompt_tokens else None
+        """Prompt tokens that `usage` counts beyond those sent; None where either is not known."""
+        if self.input_tokens is None or not self.sent_prompt_tokens:
+            return None
+        return self.input_tokens - self.sent_prompt_tokens
 
     @property
     def energy_per_token_j(self) -> float | None:

@@ -182,6 +182,7 @@ class DeploymentPlan:
         environment: where the processes' interpreter comes from.
         attach: URL of a running server to measure, never to be started or stopped.
         attached_gpus: GPUs that stand behind `attach`.
+        dropped_fields: fields of requests that it refuses and that are therefore not sent.
         effective: what two plans have in common that serve alike, whatever their spelling; None
             takes the commands as they are.
         compiles: names the kernels that a first start compiles; equal for configurations that
@@ -198,6 +199,7 @@ class DeploymentPlan:
     environment: Environment = field(default_factory=Environment)
     attach: str | None = None
     attached_gpus: int = 0
+    dropped_fields: frozenset[str] = frozenset()
     effective: Json = None
     compiles: str = ""
     notes: tuple[str, ...] = ()

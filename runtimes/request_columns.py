@@ -23,13 +23,14 @@ class RequestColumns:
 
     Attributes:
         completed: whether the request has no error.
-        prompt_tokens, output_tokens: 0 where `usage` is missing.
+        prompt_tokens, output_tokens: 0 where `usage` does not say.
+        prompt_counted, output_counted: whether it does.
         offsets: the chunks of request i are `offsets[i]` to `offsets[i + 1]`, exclusive.
         chunk_ns: arrival of every content chunk, request after request.
         chunk_tokens: tokens of each of those chunks, where the server says so in every chunk of
             the request; 1 elsewhere.
-        chunk_output: each chunk's share of its request's output tokens: even where the server does
-            not say how many each holds, scaled to the total of `usage` where it does.
+        chunk_share: each chunk's share of its request's output tokens, even where the server does
+            not say how many each holds.
         first_content_ns, last_content_ns: of a request without content, its end.
     """
 
@@ -39,10 +40,12 @@ class RequestColumns:
     end_ns: Ints
     prompt_tokens: Ints
     output_tokens: Ints
+    prompt_counted: Truths
+    output_counted: Truths
     offsets: Ints
     chunk_ns: Ints
     chunk_tokens: Ints
-    chunk_output: Floats
+    chunk_share: Floats
     first_content_ns: Ints
     last_content_ns: Ints
 
@@ -55,18 +58,19 @@ class RequestColumns:
         first_ns[chunks > 0] = chunk_ns[offsets[:-1][chunks > 0]]
         last_ns[chunks > 0] = chunk_ns[offsets[1:][chunks > 0] - 1]
         chunk_tokens = _chunk_tokens(records, len(chunk_ns))
-        output_tokens = _ints(record.output_tokens or 0 for record in records)
         return cls(
-            completed=np.array([record.error is None for record in records], dtype=np.bool_),
+            completed=_truths(record.error is None for record in records),
             scheduled_ns=_ints(record.scheduled_ns for record in records),
             sent_ns=_ints(record.sent_ns for record in records),
             end_ns=end_ns,
             prompt_tokens=_ints(record.prompt_tokens or 0 for record in records),
-            output_tokens=output_tokens,
+            output_tokens=_ints(record.output_tokens or 0 for record in records),
+            prompt_counted=_truths(record.prompt_tokens is not None for record in records),
+            output_counted=_truths(record.output_tokens is not None for record in records),
             offsets=offsets,
             chunk_ns=chunk_ns,
             chunk_tokens=chunk_tokens,
-            chunk_output=_shares(chunk_tokens, offsets, output_tokens),
+            chunk_share=_shares(chunk_tokens, offsets),
             first_content_ns=first_ns,
             last_content_ns=last_ns,
         )
@@ -75,6 +79,22 @@ class RequestColumns:
     def chunks(self) -> Ints:
         """Content chunks of each request."""
         return np.diff(self.offsets)
+
+    @property
+    def chunk_output(self) -> Floats:
+        """Output tokens of each chunk, scaled to the total of `usage`."""
+        return np.asarray(self.chunk_share * np.repeat(self.output_tokens, self.chunks))
+
+    @property
+    def several(self) -> Truths:
+        """Whether more than one token was generated; where `usage` is missing, by the chunks."""
+        tokens = np.where(self.output_counted, self.output_tokens, self.chunks)
+        return np.asarray(tokens > 1)
+
+    @property
+    def streamed(self) -> Truths:
+        """Whether content came at more than one instant. The time of a token is known only then."""
+        return np.asarray(self.last_content_ns > self.first_content_ns)
 
     def gaps_ms(self, chosen: Truths) -> Floats:
         """Gaps between the content chunks of the `chosen` requests, request after request.
@@ -142,11 +162,14 @@ def _chunk_tokens(records: Sequence[RequestRecord], chunks: int) -> Ints:
     return tokens
 
 
-def _shares(chunk_tokens: Ints, offsets: Ints, output_tokens: Ints) -> Floats:
-    sums = per_request(chunk_tokens, offsets)
-    scale = np.divide(output_tokens, sums, out=np.zeros(len(sums)), where=sums > 0)
-    return np.asarray(chunk_tokens * np.repeat(scale, np.diff(offsets)))
+def _shares(chunk_tokens: Ints, offsets: Ints) -> Floats:
+    sums = np.maximum(per_request(chunk_tokens, offsets), 1.0)
+    return np.asarray(chunk_tokens / np.repeat(sums, np.diff(offsets)))
 
 
 def _ints(values: Iterable[int]) -> Ints:
     return np.fromiter(values, dtype=np.int64)
+
+
+def _truths(values: Iterable[bool]) -> Truths:
+    return np.fromiter(values, dtype=np.bool_)

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from runtimes._hub_cache import cached_snapshot
 from runtimes.errors import MissingToolError, UserError
+from runtimes.json_types import Json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as LibraryTokenizer
 
 INSTALL = "pip install 'servetune[tokenizer]'"
+_TEMPLATE_ARGUMENTS = frozenset({"chat-template", "hf-chat-template-name"})
+"""Of engines, in the spelling with dashes: a template, and one of several that a model has."""
 
 
 class Tokenizer:
@@ -126,7 +129,26 @@ def template_sha256(model: str, revision: str | None = None) -> str | None:
         UserError: a file is there and cannot be read.
     """
     template = chat_template(model, revision)
-    return None if template is None else hashlib.sha256(template.encode()).hexdigest()
+    return None if template is None else _sha256(template)
+
+
+def named_template_sha256(args: Mapping[str, Json]) -> str | None:
+    """SHA-256 of the chat template that an engine's arguments name instead of the model's own.
+
+    None where they name none; empty where what they name cannot be read here: a path in a
+    container, a template that the engine itself knows by name.
+    """
+    named = {name.replace("_", "-"): value for name, value in args.items() if value is not None}
+    if not named.keys() & _TEMPLATE_ARGUMENTS:
+        return None
+    value = named.get("chat-template")
+    path = Path(value) if isinstance(value, str) else None
+    if path is None or not path.is_absolute():  # engines run in folders of their own
+        return ""
+    try:
+        return _sha256(_text(path))
+    except UserError:
+        return ""
 
 
 def _file(model: str, revision: str | None, name: str) -> Path | None:
@@ -135,6 +157,10 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
         folder = cached_snapshot(model, revision)
     path = None if folder is None else folder / name
     return path if path is not None and path.is_file() else None
+
+
+def _sha256(template: str) -> str:
+    return hashlib.sha256(template.encode()).hexdigest()
 
 
 def _text(path: Path) -> str:

@@ -42,21 +42,21 @@ _DRIFT_T = 3.355
 """Student's t of 8 degrees of freedom at 1 %, two-sided."""
 
 
-def measured_window(
-    columns: RequestColumns, started_ns: int, last_arrival_ns: int
-) -> tuple[Window, int, int]:
+def measured_window(columns: RequestColumns, last_arrival_ns: int) -> tuple[Window, int, int]:
     """The window of a stage that has requests, as this module's docstring says.
 
     Args:
         columns: every request of the stage.
-        started_ns: what the window's seconds count from.
         last_arrival_ns: when the load sent for the last time of its own accord.
 
     Returns:
-        The window, and its two ends on the records' clock, both inclusive. `requests` counts the
-        completed ones that were scheduled within it.
+        The window, whose seconds count from the first schedule, and its two ends on the records'
+        clock, both inclusive: not beyond the last end, since an interrupted stage may have sent
+        requests that it has no record of. `requests` counts the completed ones that were scheduled
+        within it.
     """
     start_ns, end_ns = int(columns.scheduled_ns.min()), int(columns.end_ns.max())
+    first_ns, last_arrival_ns = start_ns, min(last_arrival_ns, end_ns)
     words = []
     if _ended(columns, start_ns, last_arrival_ns) >= max(MIN_REQUESTS, len(columns.end_ns) / 2):
         end_ns = last_arrival_ns
@@ -67,8 +67,8 @@ def measured_window(
         words.insert(0, "mser")
     scheduled = columns.scheduled_ns[columns.completed]
     window = Window(
-        start_s=(start_ns - started_ns) / 1e9,
-        end_s=(end_ns - started_ns) / 1e9,
+        start_s=(start_ns - first_ns) / 1e9,
+        end_s=(end_ns - first_ns) / 1e9,
         rule="+".join(words) or "whole",
         steady=steady and not _short(columns, start_ns, end_ns),
         requests=int(((scheduled >= start_ns) & (scheduled <= end_ns)).sum()),

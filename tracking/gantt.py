@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from tracking import svg
 from tracking.records import TrialRecord
-from tracking.run_data import RunData
+from tracking.run_data import RunData, attaches
 from tracking.words import count, duration
 
 _WIDTH = 1120.0
@@ -58,7 +58,10 @@ def _held(trials: Sequence[TrialRecord]) -> list[_Held]:
     placed = [
         (trial, trial.started_unix_s, trial.ended_unix_s)
         for trial in trials
-        if trial.started_unix_s is not None and trial.ended_unix_s is not None and trial.gpu_ids
+        if trial.started_unix_s is not None
+        and trial.ended_unix_s is not None
+        and trial.gpu_ids
+        and not attaches(trial.engine)
     ]
     first = min((start for _, start, _ in placed), default=0.0)
     return [_Held(trial, start - first, end - first) for trial, start, end in placed]

@@ -23,7 +23,9 @@ DISQUALIFYING = frozenset(
         "cache_contaminated",
         "client_limited",
         "gpu_foreign",
+        "long_output",
         "not_idle",
+        "not_streamed",
         "short_output",
         "usage_missing",
     }
@@ -127,10 +129,12 @@ class StageRecord:
         designed_hit_rate: share of prompt tokens that the workload means to be cached, in whole
             blocks of the engine's cache; None where prompts were sent as text.
         observed_hit_rate: share that the engine says it found; None where it does not say.
-        acceptance_length: tokens per verification of a draft; None without speculation.
+        acceptance_length: tokens per verification of a draft; None without speculation, and
+            where the engine does not count its verifications.
         repetition_score: share of repeated four-word sequences in the texts that were kept
             (`runtimes.validity.repetition_score`); None where none was long enough.
-        template_sha256: of the chat template; empty where requests are no chats, or unknown.
+        template_sha256: of the chat template that the engine was given by its arguments, else of
+            the model's; empty where requests are no chats, or it could not be read.
         warmup_requests: requests that were sent before it and not measured; None where nothing
             says so.
         warmup_steady: whether they ended stationary; None where nothing says so.

@@ -12,6 +12,7 @@ from tracking import report_view as view
 from tracking.files import write_atomically
 from tracking.gantt import gantt
 from tracking.report_cross_checks import SHOWN, cross_checks
+from tracking.report_latencies import STATISTICS, latencies_view
 from tracking.report_stages import stages_view
 from tracking.run_data import RunData
 from tracking.scatter import engines, points, scatter
@@ -49,6 +50,8 @@ def render_report(data: RunData) -> str:
             tiles=view.tiles(data, summary),
             rows=view.trial_rows(data, summary),
             stages=stages_view(data),
+            latencies=latencies_view(data),
+            latency_statistics=STATISTICS,
             cross_checks=cross_checks(data.stages),
             cross_check_metrics=SHOWN,
             failures=view.failure_groups(data.trials),

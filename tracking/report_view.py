@@ -95,7 +95,9 @@ def headline(data: RunData, summary: Summary) -> str:
     """The verdict in a sentence or two."""
     best, goal = summary.best, summary.goal
     if best is None:
-        return "Nothing was measured, so there is no configuration to recommend."
+        measured = any(stage.measurement.requests_completed for stage in data.stages)
+        found = "No trial completed" if measured else "Nothing was measured"
+        return f"{found}, so there is no configuration to recommend."
     metric = objective_words(goal.name).removesuffix(" per GPU")
     value = objective_value(goal.name, best.value)
     words = f"Trial {best.trial}, {best.engine} on {count(best.gpus, 'GPU')}: {metric} of {value}"
@@ -140,17 +142,23 @@ def tiles(data: RunData, summary: Summary) -> list[Tile]:
                 value = figure(best.objectives[goal.name])
                 unit = objective_unit(goal.name).removesuffix("/GPU")  # the name says it
                 found.append(Tile(objective_words(goal.name), value, unit, f"{goal.direction}d"))
-        found.append(_gain_tile(summary))
+        if not data.attached:
+            found.append(_gain_tile(summary))
         found.extend(_limit_tile(verdict) for verdict in best.slo)
     states = [state.value for state in TrialState if state.value in summary.counts]
     words = ", ".join(f"{summary.counts[state]} {state}" for state in states)
     found.append(Tile("trials", f"{sum(summary.counts.values()):,}", note=words or "none"))
+    if not data.attached:
+        found.append(_gpu_tile(summary))
+    return found
+
+
+def _gpu_tile(summary: Summary) -> Tile:
     held_s = summary.busy_gpu_seconds + summary.idle_gpu_seconds
     share = f"{summary.busy_gpu_seconds / held_s:.0%}" if held_s else "–"
     gpus = f"of {count(summary.capacity_gpus, 'GPU')}" if summary.capacity_gpus else ""
     over = f" over {run_time(summary)}" if run_time(summary) else ""
-    found.append(Tile("GPU time busy", share, note=f"{gpus}{over}"))
-    return found
+    return Tile("GPU time busy", share, note=f"{gpus}{over}")
 
 
 def _gain_tile(summary: Summary) -> Tile:
@@ -190,6 +198,7 @@ def _order(trial: TrialRecord, data: RunData) -> tuple[bool, bool, float, int]:
 
 def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -> TrialRow:
     measured = trial.measurement
+    rate = measured.output_throughput if measured is not None else None
     verdicts = measured.slo if measured is not None else ()
     broken = [str(verdict.limit) for verdict in verdicts if not verdict.met]
     reason = trial.failure.message if trial.failure is not None else trial.reason
@@ -202,10 +211,8 @@ def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -
         objectives=tuple(figure(trial.objectives.get(goal.name)) for goal in data.goals),
         ttft_p99=_p99(measured.ttft_ms if measured is not None else None),
         tpot_p99=_p99(measured.tpot_ms if measured is not None else None),
-        throughput=figure(measured.output_throughput if measured is not None else None),
-        throughput_per_gpu=figure(
-            measured.output_throughput / trial.gpus if measured is not None else None
-        ),
+        throughput=figure(rate),
+        throughput_per_gpu=figure(None if rate is None else rate / trial.gpus),
         slo="" if not verdicts else "broken" if broken else "met",
         slo_words="; ".join(broken),
         flags=tuple(flag_words(printable(flag)) for flag in all_flags(trial)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from runtimes.engines.base import ENGINES
 from runtimes.json_types import Json
 from search.goals import Goal
 from search.trial import TrialState
@@ -39,6 +40,12 @@ class RunData:
     capacity_gpu_seconds: float | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
     ended: str = ""
+
+    @property
+    def attached(self) -> bool:
+        """True where only servers of somebody else's were measured, so that no GPU was held."""
+        engines = self.experiment.get("engines")
+        return isinstance(engines, Mapping) and bool(engines) and all(map(attaches, engines))
 
     def last_attempts(self) -> list[TrialRecord]:
         """The latest attempt of each trial."""
@@ -75,6 +82,11 @@ class RunData:
             if trial.baseline and trial.state is TrialState.COMPLETED:
                 return trial
         return None
+
+
+def attaches(engine: str) -> bool:
+    """Whether a trial of `engine` measures a server of somebody else's, and holds no GPU."""
+    return engine in ENGINES and ENGINES.get(engine).attaches
 
 
 def rank(goal: Goal, trial: TrialRecord) -> tuple[bool, float, float, int, int]:

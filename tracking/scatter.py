@@ -45,6 +45,8 @@ def points(data: RunData) -> list[Point]:
             continue
         if measured.tpot_ms is None or measured.tpot_ms.mean <= 0:
             continue
+        if measured.output_throughput is None:
+            continue
         user = 1000.0 / measured.tpot_ms.mean
         found.append(Point(trial, user, measured.output_throughput / trial.gpus, measured.slo_met))
     return found

@@ -12,7 +12,7 @@ from tracking.noise import not_surely_worse
 from tracking.pareto import meets_slo, pareto_front
 from tracking.prompt_counts import prompt_count_note
 from tracking.records import TrialRecord
-from tracking.run_data import Goal, RunData
+from tracking.run_data import Goal, RunData, attaches
 from tracking.words import flag_words, objective_words, shell_command
 
 
@@ -81,6 +81,8 @@ class Summary:
         counts: trials by state, each by its latest attempt; states without trials are absent.
         attempts: attempts of all trials, retries included.
         pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
+        capacity_gpus: GPUs that the study held; 0 where it held none, as for a server that runs
+            already.
         busy_gpu_seconds: GPU-seconds held by attempts.
         idle_gpu_seconds: those of the study's GPUs that no attempt held, while a driver held
             them; 0 when the capacity is not known.
@@ -125,7 +127,7 @@ def summarise_run(data: RunData) -> Summary:
     if baseline is not None and goal.name not in baseline.objectives:
         baseline = None
     started, ended = _span(data.trials)
-    busy_s = sum(trial.gpu_seconds for trial in data.trials)
+    busy_s = sum(trial.gpu_seconds for trial in data.trials if not attaches(trial.engine))
     span_s = ended - started if started is not None and ended is not None else 0.0
     counts = Counter(trial.state.value for trial in data.last_attempts())
     return Summary(
@@ -146,7 +148,7 @@ def summarise_run(data: RunData) -> Summary:
         failures=_failures(data.trials),
         started_unix_s=started,
         ended_unix_s=ended,
-        capacity_gpus=data.capacity_gpus,
+        capacity_gpus=0 if data.attached else data.capacity_gpus,
         busy_gpu_seconds=busy_s,
         idle_gpu_seconds=max(0.0, _held_gpu_seconds(data, span_s) - busy_s),
         caveats=tuple(_caveats(data, best, baseline)),
@@ -185,6 +187,8 @@ def all_flags(trial: TrialRecord) -> tuple[str, ...]:
 
 
 def _held_gpu_seconds(data: RunData, span_s: float) -> float:
+    if data.attached:
+        return 0.0
     if data.capacity_gpu_seconds is not None:
         return data.capacity_gpu_seconds
     return data.capacity_gpus * span_s
@@ -223,11 +227,10 @@ def _failures(trials: Sequence[TrialRecord]) -> tuple[FailureNote, ...]:
 def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | None) -> list[str]:
     caveats = []
     if not data.ended:
-        caveats.append(
-            f"The run has not ended in good order; `servetune resume {data.run}` goes on with it."
-        )
+        how = "measure again with another seed" if data.attached else _resume_words(data.run)
+        caveats.append(f"The run has not ended in good order; {how}.")
     if best is None:
-        return [*caveats, "No trial was measured, so there is no configuration to recommend."]
+        return [*caveats, "No trial completed, so there is no configuration to recommend."]
     if not meets_slo(best):
         caveats.append(_slo_caveat(best))
     if best.simulated:
@@ -257,6 +260,10 @@ def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | No
         words = "; ".join(flag_words(flag) for flag in flags)
         caveats.append(f"The best trial is flagged: {words}.")
     return caveats
+
+
+def _resume_words(run: str) -> str:
+    return f"`servetune resume {run}` goes on with it"
 
 
 def _noise_caveat(data: RunData, alike: Sequence[int], baseline: TrialRecord | None) -> str:

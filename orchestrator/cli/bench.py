@@ -7,12 +7,16 @@ same record as a trial of a study.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.arguments import add_json, add_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.bench import Section
     from runtimes.json_types import Json
 
 _CONCURRENCY = 16
@@ -20,15 +24,24 @@ _CONCURRENCY = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--url", required=True, metavar="URL", help="where the server listens: http://HOST:PORT"
-    )
+        "--url", required=True, metavar="URL",
+        help="where the server's routes are: http://HOST:PORT, or below a path",
+    )  # fmt: skip
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="the model, as GET /v1/models names it"
     )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH",
+        help="folder of the model's tokenizer, or Hub id, where the model's name is neither",
+    )  # fmt: skip
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs behind it")
     parser.add_argument(
         "--api-key-env", metavar="NAME", help="environment variable that holds the key it asks for"
     )
+    parser.add_argument(
+        "--drop-fields", metavar="NAME,NAME", default="",
+        help="fields that the server refuses, not to be sent: ignore_eos, min_tokens, top_k, …",
+    )  # fmt: skip
     _add_workload(parser.add_argument_group("what is sent"))
     _add_load(parser.add_argument_group("when it is sent"))
     for metric, meaning in (("ttft", "time to first token"), ("tpot", "time per output token")):
@@ -69,7 +82,7 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     how = group.add_mutually_exclusive_group()
     how.add_argument(
         "--concurrency", type=int, metavar="N",
-        help=f"hold N requests in flight (default: {_CONCURRENCY})",
+        help=f"hold N requests in flight (default: {_CONCURRENCY}, or all --requests)",
     )  # fmt: skip
     how.add_argument("--rate", type=float, metavar="R", help="send R requests a second")
     how.add_argument(
@@ -90,7 +103,8 @@ def execute(arguments: argparse.Namespace) -> int:
     import sys
 
     from orchestrator.attach import RunningServer, drawn_seed
-    from orchestrator.bench import BenchRequest, bench_document, bench_experiment
+    from orchestrator.bench import BenchRequest, bench_experiment
+    from orchestrator.bench_document import bench_document
     from orchestrator.cli.bench_view import print_bench
     from orchestrator.cli.documents import print_json
     from orchestrator.cli.progress import exit_code, watched_study
@@ -102,11 +116,14 @@ def execute(arguments: argparse.Namespace) -> int:
         for metric in ("ttft", "tpot")
         if (limit := getattr(arguments, f"{metric}_p99")) is not None
     }
-    server = RunningServer(arguments.url, arguments.gpus, arguments.api_key_env)
+    dropped = tuple(filter(None, map(str.strip, arguments.drop_fields.split(","))))
+    server = RunningServer(arguments.url, arguments.gpus, arguments.api_key_env, dropped)
     seed = drawn_seed() if arguments.seed is None else arguments.seed
     timeout = _seconds(arguments.timeout)
     experiment = bench_experiment(
-        BenchRequest(server, arguments.model, workload, load, slo, seed, timeout)
+        BenchRequest(
+            server, arguments.model, workload, load, slo, seed, timeout, arguments.tokenizer
+        )
     )
     if arguments.seed is None:
         print(f"seed     {seed}", file=sys.stderr)
@@ -120,56 +137,64 @@ def execute(arguments: argparse.Namespace) -> int:
     return exit_code(result)
 
 
-def _workload(arguments: argparse.Namespace) -> dict[str, Json]:
+def _workload(arguments: argparse.Namespace) -> Section:
     """The section that the options come to.
 
     Raises:
         UserError: options contradict each other, or a file cannot be read.
     """
-    from orchestrator.bench import read_section
+    from orchestrator.bench import Section, read_section
     from runtimes.errors import UserError
 
-    own = {
-        key: value
-        for key in ("input_tokens", "output_tokens", "api")
-        if (value := getattr(arguments, key)) is not None
+    options = {
+        "input_tokens": "--input-tokens",
+        "output_tokens": "--output-tokens",
+        "api": "--api",
     }
+    own = _given(arguments, options)
     if arguments.workload is None:
-        return dict(own)
+        return Section(own, options)
     lengths = sorted(own.keys() & {"input_tokens", "output_tokens"})
     if lengths:
-        option = "--" + lengths[0].replace("_", "-")
+        option = options[lengths[0]]
         raise UserError(f"{option} and --workload both say what is sent; give one of them")
     section = read_section(arguments.workload, "workload")
-    section.pop("load", None)
-    return {**section, **own}
+    values = {key: value for key, value in section.values.items() if key != "load"}
+    return replace(section, values=values).overridden(own, {key: options[key] for key in own})
 
 
-def _load(arguments: argparse.Namespace) -> dict[str, Json]:
+def _load(arguments: argparse.Namespace) -> Section:
     """As above, of the load. A file of a workload may have one as well."""
-    from orchestrator.bench import read_section
+    from orchestrator.bench import Section, read_section
     from runtimes.errors import UserError
 
-    end = {
-        key: value
-        for key in ("requests", "duration")
-        if (value := getattr(arguments, key)) is not None
-    }
+    options = {"requests": "--requests", "duration": "--duration"}
+    end = _given(arguments, options)
     if "duration" in end:
-        end["duration"] = _seconds(end["duration"])
+        end["duration"] = _seconds(arguments.duration)
     if arguments.arrivals is not None and arguments.rate is None:
         raise UserError("--arrivals says how --rate arrives; give a rate")
     if arguments.rate is not None:
-        return {"kind": arguments.arrivals or "poisson", "rate": arguments.rate, **end}
-    if arguments.concurrency is not None:
-        return {"kind": "concurrency", "value": arguments.concurrency, **end}
-    if arguments.load is not None:
-        return {**read_section(arguments.load, "workload", "load"), **end}
-    if arguments.workload is not None:
-        section = read_section(arguments.workload, "workload").get("load")
-        if isinstance(section, dict):
-            return {**section, **end}
-    return {"kind": "concurrency", "value": _CONCURRENCY, **end}
+        values = {"kind": arguments.arrivals or "poisson", "rate": arguments.rate, **end}
+        return Section(values, {"rate": "--rate", "kind": "--arrivals", **options})
+    if arguments.concurrency is None:
+        given = {key: options[key] for key in end}
+        if arguments.load is not None:
+            return read_section(arguments.load, "workload", "load").overridden(end, given)
+        if arguments.workload is not None:
+            section = read_section(arguments.workload, "workload").below("load")
+            if section is not None:
+                return section.overridden(end, given)
+    value = arguments.concurrency
+    if value is None:  # no more in flight than there are, where nobody said how many
+        value = max(1, min(_CONCURRENCY, arguments.requests or _CONCURRENCY))
+    values = {"kind": "concurrency", "value": value, **end}
+    return Section(values, {"value": "--concurrency", **options})
+
+
+def _given(arguments: argparse.Namespace, options: Iterable[str]) -> dict[str, Json]:
+    """Those of the options that the user gave."""
+    return {key: value for key in options if (value := getattr(arguments, key)) is not None}
 
 
 def _seconds(words: str | None) -> Json:

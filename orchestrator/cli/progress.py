@@ -24,7 +24,8 @@ from search.trial import TrialState
 from tracking.layout import RunLayout
 from tracking.live import LiveFigures
 from tracking.records import TrialRecord
-from tracking.words import duration, figure
+from tracking.run_data import attaches
+from tracking.words import count, duration, figure
 
 if TYPE_CHECKING:
     from orchestrator.study import RunResult
@@ -105,16 +106,20 @@ class Progress(Observer):
         self._say(f"[bold]{escape(info.run)}[/]{kind}")
         self._say(f"record   {escape(str(info.folder))}")
         self._say(f"metrics  {info.metrics_url}")
+        if info.selection:
+            self._say(f"workload {escape(info.selection)}")
         if info.finished:
             self._say(f"resumed  {info.finished} trials are finished and stay so")
 
     def launched(self, trial: Waiting, allocation: Allocation) -> None:
         values = words.parameters(trial.params.values)
-        devices = ",".join(allocation.gpu_ids)
+        held = () if attaches(trial.params.engine) else allocation.gpu_ids
+        devices = ",".join(held)
         self._running[trial.number] = _Row(trial, devices, values)
         again = f" (attempt {trial.attempt + 1})" if trial.attempt else ""
+        where = f" on {allocation.node} gpu {devices}" if held else ""
         self._say(
-            f"trial {trial.number:>3}  started{again} on {allocation.node} gpu {devices}: "
+            f"trial {trial.number:>3}  started{again}{where}: "
             f"{escape(trial.params.engine)} {escape(values)}"
         )
 
@@ -160,8 +165,9 @@ class Progress(Observer):
         self._status = status
 
     def stopping(self, reason: str) -> None:
-        count = len(self._running)
-        wait = f"; {count} running trials are being ended" if count else ""
+        running = len(self._running)
+        ending = f"{count(running, 'running trial')} {'is' if running == 1 else 'are'} being ended"
+        wait = f"; {ending}" if running else ""
         self._say(f"[yellow]stopping:[/] {escape(reason)}{wait}")
 
     def _explain(self, failure: Failure) -> None:
@@ -185,10 +191,9 @@ class Progress(Observer):
         finished = sum(status.counts.values())
         planned = self._info.planned if self._info is not None else None
         of = f"/{planned}" if planned is not None else ""
-        text = (
-            f"{finished}{of} trials  {status.busy_gpus}/{status.capacity_gpus} GPUs busy  "
-            f"{duration(status.elapsed_s)}"
-        )
+        attached = self._info is not None and self._info.attached
+        gpus = "" if attached else f"{status.busy_gpus}/{status.capacity_gpus} GPUs busy  "
+        text = f"{finished}{of} trials  {gpus}{duration(status.elapsed_s)}"
         if status.best is not None and self._info is not None:
             best = words.objectives(self._info.goals, status.best)
             text += f"  best so far: trial {status.best.number}, {best}"

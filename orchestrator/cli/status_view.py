@@ -48,7 +48,8 @@ def print_status(data: RunData, live: Mapping[str, Json], *, driven: bool) -> No
     if best is not None:
         simulated = " on a simulated engine" if best.simulated else ""
         console.print(f"\nbest so far{simulated}: trial {best.number}")
-        console.print(escape(shell_command(best.deploy_command, best.env)))
+        if best.deploy_command:
+            console.print(escape(shell_command(best.deploy_command, best.env)))
 
 
 def _table(goals: tuple[Goal, ...]) -> Table:

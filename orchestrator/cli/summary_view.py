@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestrator.cli.console import Stdout
+from orchestrator.cli.stage_table import stage_table
 from orchestrator.load_run import STILL_RUNNING
+from search.trial import TrialState
 from tracking.layout import RunLayout
 from tracking.records import ACCURACY_UNVERIFIED
-from tracking.report_stages import slo_rate_words
+from tracking.report_stages import shown_trial, slo_rate_words, stages_of
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
-from tracking.words import count, figure, objective_value, objective_words
+from tracking.words import count, figure, objective_value, objective_words, trial_list
 
-_COMPLETE = ("every combination", "all ", "imported ")
+_COMPLETE = ("every combination", "all ", "the only trial ", "imported ")
 """How the reasons begin for which a study has nothing left to do."""
 _REASONS = 5
 """Reasons shown at most where nothing was measured; the report has all."""
@@ -51,11 +53,23 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
 def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
     """Why there is no best trial: failures are listed anyway, so other reasons stand here."""
     why = " The failures below say why." if summary.failures else ""
-    console.print(f"[red]Nothing was measured.[/]{why}")
-    reasons = Counter(data.excluded)
-    reasons.update(trial.reason for trial in data.last_attempts() if trial.reason)
-    for reason, combinations in reasons.most_common(_REASONS):
-        console.print(f"[red]excluded[/] {combinations} ×  {escape(reason)}")
+    trial = shown_trial(data)
+    stages = stages_of(data, trial) if trial is not None else []
+    measured = any(stage.measurement.requests_completed for stage in stages)
+    found = "No trial completed." if measured else "Nothing was measured."
+    console.print(f"[red]{found}[/]{why}")
+    reasons = Counter({("excluded", reason): times for reason, times in data.excluded.items()})
+    reasons.update(
+        ("excluded" if trial.state is TrialState.INFEASIBLE else trial.state.value, trial.reason)
+        for trial in data.last_attempts()
+        if trial.reason
+    )
+    for (state, reason), times in reasons.most_common(_REASONS):
+        console.print(f"[red]{state}[/] {times} ×  {escape(reason)}")
+    if trial is not None and measured:
+        console.print(f"\nmeasured of trial {trial.number}, stage by stage:")
+        console.print(stage_table(stages, lambda stage: str(stage.stage)))
+        console.print()
 
 
 def _print_best(console: Console, data: RunData, summary: Summary, best: BestTrial) -> None:
@@ -98,9 +112,9 @@ def _print_doubts(console: Console, summary: Summary) -> None:
     for caveat in summary.caveats:
         console.print(f"[yellow]note[/]     {escape(caveat)}")
     for flagged in summary.flagged:
-        trials = ", ".join(map(str, flagged.trials))
         console.print(
-            f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} (trials {trials})",
+            f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} "
+            f"({trial_list(flagged.trials)})",
         )
     for failure in summary.failures:
         console.print(
@@ -112,6 +126,8 @@ def _print_doubts(console: Console, summary: Summary) -> None:
 
 
 def _print_use(console: Console, summary: Summary) -> None:
+    if not summary.capacity_gpus and not summary.busy_gpu_seconds:
+        return
     busy, idle = summary.busy_gpu_seconds, summary.idle_gpu_seconds
     share = busy / (busy + idle) if busy + idle else 0.0
     console.print(
@@ -124,6 +140,9 @@ def _next_step(data: RunData, layout: RunLayout) -> str:
     command = "report" if data.ended.startswith(_COMPLETE) else "resume"
     if data.ended == STILL_RUNNING:
         command = "status"
+    elif command == "resume" and data.attached:
+        # The same seed sends the same prompts to a server that may still have them in its cache.
+        return "measure again with another seed; `servetune bench` draws one each time"
     return escape(f"{_program()} {command} {shlex.quote(str(layout.root))}")
 
 

@@ -88,6 +88,7 @@ def execute(arguments: argparse.Namespace) -> int:
             simulate=arguments.simulate,
             cpu_slots=arguments.cpu_slots,
             server=server,
+            results=arguments.results,
         )
     )
     if server is not None and arguments.seed is None:
@@ -106,6 +107,6 @@ def execute(arguments: argparse.Namespace) -> int:
             write(text)
         return 0
     return shown_study(
-        lambda observers: run(experiment, results=arguments.results, observers=observers),
+        lambda observers: run(experiment, observers=observers),
         as_json=arguments.json,
     )

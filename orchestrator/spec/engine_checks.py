@@ -19,7 +19,10 @@ from runtimes.errors import Problem, UserError
 from runtimes.plan import EngineConfig
 from runtimes.secrets import is_secret_argument, is_secret_name
 
-_TYPE_WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_TYPE_WORDS = {
+    "str": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "list": "a list",
+}  # fmt: skip
 
 
 def engine_problems(spec: ExperimentSpec) -> Iterator[Problem]:

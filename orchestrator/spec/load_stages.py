@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -118,6 +118,25 @@ class StageSpec(StopKeys):
 
     needs_arrivals: ClassVar[bool] = False
 
+    @model_validator(mode="after")
+    def _enough_for_its_streams(self) -> Self:
+        self.check_requests(self.requests)
+        return self
+
+    def check_requests(self, requests: int | None) -> None:
+        """Refuse fewer requests than the stage is to hold in flight."""
+        if requests is not None and requests < self.streams:
+            raise RefusedValueError(
+                f"`requests` ({requests}) are fewer than the {self.streams:g} that are to be in "
+                f"flight at once",
+                "send several times as many, or hold fewer in flight",
+            )
+
+    @property
+    def streams(self) -> float:
+        """Requests that a closed loop holds in flight at most; 0 for an open loop."""
+        return 0
+
     @abstractmethod
     def wanted(self, supply: Supply) -> int | None:
         """Requests of the stage at most; None for as many as the workload has."""
@@ -153,6 +172,10 @@ class ConcurrencyStage(StageSpec):
 
     kind: Literal["concurrency"]
     value: Count
+
+    @property
+    def streams(self) -> float:
+        return self.value
 
     def wanted(self, supply: Supply) -> int:
         """Enough per stream by default that ramps weigh little, or that the time is filled."""
@@ -243,6 +266,10 @@ class RampStage(StageSpec):
                 "write such numbers as `from` and `to`, or `of: rate`",
             )
         return self
+
+    @property
+    def streams(self) -> float:
+        return max(self.start, self.end) if self.of == "concurrency" else 0
 
     @property
     def duration_s(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -26,7 +26,8 @@ from orchestrator.spec.load_stages import (
 )
 from orchestrator.spec.refusal import RefusedValueError
 from orchestrator.spec.values import Count
-from runtimes.load.arrivals import ConcurrencyLoad, Load
+from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
+from runtimes.load.capacity import requests_of_stage
 from runtimes.load.program import LoadProgram, SingleStage
 from runtimes.load.programs import MaxUnderSloProgram, StagesProgram, SweepProgram
 from runtimes.slo import Slo
@@ -34,7 +35,7 @@ from tracking.words import count
 
 _MOST_PROCESSES = 256
 _STAGE_REQUESTS = 1000
-"""Of each stage at most, where the file does not say: what a p99 can be told from."""
+"""Of each stage of a sweep at most, where the file does not say."""
 
 
 def _processes(value: object) -> object:
@@ -74,9 +75,9 @@ class WholeLoad(Section):
             supply: what the workload has, for each stage.
         """
 
-    def heaviest(self, slo: Slo, supply: Supply) -> Load:
-        """The stage that takes most of what sends it, as far as it is known beforehand."""
-        return self.program(slo, supply).warm_up
+    @abstractmethod
+    def heaviest(self, supply: Supply) -> Sequence[Load]:
+        """Stages of which one takes most of what sends it; none where that shows only later."""
 
     @abstractmethod
     def lines(self, slo: Slo, supply: Supply) -> Iterator[str]:
@@ -92,6 +93,9 @@ class SingleLoad(WholeLoad, StageSpec):
 
     def program(self, slo: Slo, supply: Supply) -> LoadProgram:
         return SingleStage(self.load(self.bounded(supply)))
+
+    def heaviest(self, supply: Supply) -> Sequence[Load]:
+        return [self.load(self.bounded(supply))]
 
     def lines(self, slo: Slo, supply: Supply) -> Iterator[str]:
         yield f"{self.words}, until {self.end_words(self.bounded(supply))}"
@@ -130,17 +134,22 @@ class StagesLoadSpec(WholeLoad, StopKeys):
     kind: Literal["stages"]
     stages: Annotated[list[AnyStage], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _enough_for_each(self) -> StagesLoadSpec:
+        for stage in self._complete():
+            stage.check_requests(stage.requests)
+        return self
+
     def program(self, slo: Slo, supply: Supply) -> LoadProgram:
-        return StagesProgram(tuple(stage.load(stage.bounded(supply)) for stage in self._complete()))
+        return StagesProgram(tuple(self.heaviest(supply)))
 
     def lines(self, slo: Slo, supply: Supply) -> Iterator[str]:
         yield f"{count(len(self.stages), 'stage')} on one running engine, the last decides:"
         for stage in self._complete():
             yield f"  {stage.words}, until {stage.end_words(stage.bounded(supply))}"
 
-    def heaviest(self, slo: Slo, supply: Supply) -> Load:
-        loads = [stage.load(stage.bounded(supply)) for stage in self._complete()]
-        return max(loads, key=lambda load: load.value)
+    def heaviest(self, supply: Supply) -> Sequence[Load]:
+        return [stage.load(stage.bounded(supply)) for stage in self._complete()]
 
     def parts(self) -> Mapping[str, StageSpec]:
         return {f".stages[{index}]": stage for index, stage in enumerate(self.stages)}
@@ -158,20 +167,14 @@ class StagesLoadSpec(WholeLoad, StopKeys):
 
 
 class SearchLoad(WholeLoad, StopKeys):
-    """Stages that are chosen while they are measured.
-
-    Class attributes:
-        stage_requests: of each at most, where nothing is written.
-    """
-
-    stage_requests: ClassVar[int]
+    """Stages that are chosen while they are measured."""
 
     def parts(self) -> Mapping[str, StageSpec]:
         return {}
 
-    def _most(self, supply: Supply) -> int:
-        """Requests of one stage at most."""
-        wanted = self.requests or self.stage_requests
+    def _most(self, supply: Supply, usual: int = _STAGE_REQUESTS) -> int:
+        """Requests of one stage at most: `usual` where nothing is written."""
+        wanted = self.requests or usual
         return wanted if supply.size is None else min(wanted, supply.size)
 
 
@@ -181,14 +184,13 @@ class SweepLoadSpec(SearchLoad):
     kind: Literal["sweep"]
     points: Annotated[Count, Field(ge=2)] = 8
     max_concurrency: Count = 512
-    stage_requests: ClassVar[int] = _STAGE_REQUESTS
 
     def program(self, slo: Slo, supply: Supply) -> LoadProgram:
         requests = self._most(supply)
         return SweepProgram(self.points, requests, slo, self.stop_rules(), self.max_concurrency)
 
-    def heaviest(self, slo: Slo, supply: Supply) -> Load:
-        return ConcurrencyLoad(self.max_concurrency, self._most(supply))
+    def heaviest(self, supply: Supply) -> Sequence[Load]:
+        return [ConcurrencyLoad(self.max_concurrency, self._most(supply))]
 
     def lines(self, slo: Slo, supply: Supply) -> Iterator[str]:
         best = "goodput" if slo.limits else "output throughput"
@@ -205,7 +207,6 @@ class MaxUnderSloLoadSpec(SearchLoad):
     max_rate: Rate | None = None
     resolution: Share = 0.05
     needs_slo: ClassVar[bool] = True
-    stage_requests: ClassVar[int] = _STAGE_REQUESTS
 
     @model_validator(mode="after")
     def _start_below_end(self) -> MaxUnderSloLoadSpec:
@@ -218,18 +219,29 @@ class MaxUnderSloLoadSpec(SearchLoad):
     def program(self, slo: Slo, supply: Supply) -> LoadProgram:
         return MaxUnderSloProgram(
             slo,
-            self._most(supply),
+            self._longest(slo, supply),
             self.stop_rules(),
             start_rate=self.start_rate,
             max_rate=self.max_rate,
             resolution=self.resolution,
         )
 
+    def heaviest(self, supply: Supply) -> Sequence[Load]:
+        if self.max_rate is None:
+            return []
+        return [PoissonLoad(self.max_rate, self._most(supply))]
+
     def lines(self, slo: Slo, supply: Supply) -> Iterator[str]:
         limits = listed([str(limit) for limit in slo.limits], "and")
         verb = "hold" if len(slo.limits) > 1 else "holds"
         yield f"the highest rate at which {limits} {verb}, to {100 * self.resolution:g} %;"
-        yield f"  each rate until {self.end_words(self._most(supply))}"
+        ends = self.end_words(self._longest(slo, supply))
+        yield f"  each stage until {ends}, or sooner where it is far from the limit"
+
+    def _longest(self, slo: Slo, supply: Supply) -> int:
+        """Requests of a stage at most: as many as its most extreme percentile takes."""
+        needed = [requests_of_stage(limit, self.resolution) for limit in slo.limits]
+        return self._most(supply, max(needed, default=_STAGE_REQUESTS))
 
 
 LoadSpec: TypeAlias = Annotated[

@@ -35,6 +35,7 @@ from orchestrator.spec.values import (
     Count,
     DurationS,
     ExpandedPath,
+    FolderOrId,
     Name,
     Natural,
     ResultsFolder,
@@ -53,11 +54,15 @@ _PRESETS = ("maximize_throughput", "minimize_latency", "balanced")
 
 
 class ModelSpec(Section):
-    """Which model: a Hub `id` with an optional `revision`, or a local `path`."""
+    """Which model: a Hub `id` with an optional `revision`, or a local `path`.
+
+    `tokenizer` is a Hub id or a folder as well, where prompts are not made with the model's own.
+    """
 
     id: Annotated[str, Field(min_length=1)] | None = None
     revision: Revision | None = None
     path: ExpandedPath | None = None
+    tokenizer: FolderOrId | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +89,13 @@ class ModelSpec(Section):
     def source(self) -> str:
         """What an engine is told to load."""
         return self.id or self.path or ""
+
+    @property
+    def tokenizer_source(self) -> tuple[str, str | None]:
+        """Hub id or folder of the tokenizer and of the chat template, and its revision."""
+        if self.tokenizer is not None:
+            return self.tokenizer, None
+        return self.source, self.revision
 
 
 class SecretSpec(Section):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, JsonValue
@@ -80,6 +81,17 @@ def absolute_path(value: str) -> str:
     """
     expanded = expand_path(value)
     return os.path.abspath(expanded) if "/" in expanded else expanded  # noqa: PTH100  # keeps links
+
+
+def folder_or_id(value: str) -> str:
+    """`expand_path` of a folder, made absolute; any other name, as a Hub id, stays as it is.
+
+    Raises:
+        ValueError: a variable is not set, or nothing is left.
+    """
+    expanded = expand_path(value)
+    is_path = expanded.startswith(("/", "./", "../")) or Path(expanded).is_dir()
+    return os.path.abspath(expanded) if is_path else expanded  # noqa: PTH100  # keeps links
 
 
 def file_path(value: str) -> str:
@@ -180,6 +192,7 @@ Amount: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fals
 DurationS: TypeAlias = Annotated[float, BeforeValidator(parse_duration_s)]
 Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
 ExpandedPath: TypeAlias = Annotated[str, AfterValidator(absolute_path)]
+FolderOrId: TypeAlias = Annotated[str, AfterValidator(folder_or_id)]
 Revision: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_checked_revision)]
 ResultsFolder: TypeAlias = Annotated[str, AfterValidator(_results_folder)]
 VariableName: TypeAlias = Annotated[str, AfterValidator(variable_name)]

@@ -82,11 +82,12 @@ class WorkloadSpec(Section):
 
 def workload_context(spec: ExperimentSpec, model: ModelFacts | None) -> WorkloadContext:
     """What the workload of `spec` is built for; `model` is None where nobody knows it."""
+    tokenizer, revision = spec.model.tokenizer_source
     return WorkloadContext(
         vocab=_SAFE_VOCAB if model is None else model.vocab,
         seed=spec.search.seed,
-        model=spec.model.source,
-        revision=spec.model.revision,
+        model=tokenizer,
+        revision=revision,
         chat=spec.workload.api == "chat",
     )
 

@@ -26,12 +26,15 @@ class ExternalEngine(Engine):
     all the same, from its answers alone.
 
     Options:
-        url: where it listens, as `http://HOST:PORT` (required).
+        url: where its routes are, as `http://HOST:PORT`, or with the path that they begin with
+            (required).
         gpus: GPUs behind it, for figures per GPU.
+        drop_fields: fields of `droppable` that it refuses. Without them it decides for itself how
+            to sample, or when to end an answer.
     """
 
     name: ClassVar[str] = "external"
-    options: ClassVar[Mapping[str, Json]] = {"url": "", "gpus": 1}
+    options: ClassVar[Mapping[str, Json]] = {"url": "", "gpus": 1, "drop_fields": []}
     required_options: ClassVar[Mapping[str, Json]] = {"url": _EXAMPLE}
     attaches: ClassVar[bool] = True
     loads_model: ClassVar[bool] = False
@@ -43,6 +46,7 @@ class ExternalEngine(Engine):
         "top_k": 1,
         "ignore_eos": True,
     }
+    droppable: ClassVar[tuple[str, ...]] = (*request_fields, "min_tokens")
     metrics: ClassVar[Mapping[str, str]] = VllmEngine.metrics
 
     def gpus(self, layout: ParallelLayout) -> int:
@@ -53,12 +57,17 @@ class ExternalEngine(Engine):
         """No process; `deploy` is empty, since what serves is somebody else's.
 
         Raises:
-            UserError: `url` is missing or none, or `gpus` is not positive.
+            UserError: `url` is missing or none, `gpus` is not positive, or `drop_fields` names
+                what is no field of `droppable`.
         """
         gpus = config.options.get("gpus", 1)
         if not isinstance(gpus, int) or gpus < 1:
             raise UserError(f"external: option gpus is a number from 1, got {gpus!r}")
         url = base_url(config.options.get("url", ""))
+        dropped = self._dropped(config.options.get("drop_fields", []))
+        effective: dict[str, Json] = {"engine": self.name, "attach": url, "model": config.model}
+        if dropped:
+            effective["dropped_fields"] = [*sorted(dropped)]
         return DeploymentPlan(
             engine=self.name,
             processes=(),
@@ -66,7 +75,8 @@ class ExternalEngine(Engine):
             secrets=config.secrets,
             attach=url,
             attached_gpus=gpus,
-            effective={"engine": self.name, "attach": url, "model": config.model},
+            dropped_fields=dropped,
+            effective=effective,
         )
 
     def refuse(
@@ -99,6 +109,16 @@ class ExternalEngine(Engine):
         found = self._engine_of(body)
         return {} if found is None else found.read_metrics(body)
 
+    def _dropped(self, fields: Json) -> frozenset[str]:
+        names = fields if isinstance(fields, list) else [fields]
+        unknown = [name for name in names if name not in self.droppable]
+        if unknown:
+            raise UserError(
+                f"external: option drop_fields: requests can do without "
+                f"{', '.join(self.droppable)}, got {unknown[0]!r}"
+            )
+        return frozenset(map(str, names))
+
     def _engine_of(self, body: str) -> Engine | None:
         """The engine that can read most of `body`; None where none can read anything."""
         engines = [create_engine(name) for name in ENGINES.names()]
@@ -110,7 +130,7 @@ class ExternalEngine(Engine):
 
 
 def base_url(url: Json) -> str:
-    """Scheme, host and port of `url`.
+    """`url` with its port, and without `/v1` at its end.
 
     Raises:
         UserError: it is missing or is no such URL.
@@ -118,8 +138,6 @@ def base_url(url: Json) -> str:
     if not isinstance(url, str) or not url:
         raise UserError(f"external: option url is missing; write where it listens: url: {_EXAMPLE}")
     try:
-        address = ServerAddress.of(url)
+        return ServerAddress.of(url).url
     except ValueError as error:
         raise UserError(f"external: option url: {error}; write {_EXAMPLE}") from None
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{'https' if address.tls else 'http'}://{host}:{address.port}"

@@ -9,19 +9,29 @@ from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[\w.:%~-]+")
+_PATH = re.compile(r"[\w.:%~/@+,=-]*", re.ASCII)
+_VERSION = "/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Host and port of a server, and whether it speaks TLS."""
+    """Where a server's routes are.
+
+    Attributes:
+        host, port: where it listens.
+        tls: whether it speaks TLS.
+        path: what its routes begin with, as behind a gateway: `/openai` for one that answers at
+            `/openai/v1/completions`. Empty, or without a slash at its end.
+    """
 
     host: str
     port: int
     tls: bool = False
+    path: str = ""
 
     @classmethod
     def of(cls, url: str) -> ServerAddress:
-        """The address that `url` names; a path of `/` or `/v1` is left out.
+        """The address that `url` names; `/v1` at its end, which every route has, is left out.
 
         Raises:
             ValueError: it is no such URL; the message says what is wrong with it.
@@ -41,11 +51,18 @@ class ServerAddress:
             raise ValueError(f"{url!r}: nothing listens on port 0")
         if parts.username or parts.password:
             raise ValueError("a URL may not hold a user name or password; give an API key")
-        if parts.path.rstrip("/") not in ("", "/v1") or parts.query or parts.fragment:
-            raise ValueError(
-                f"{url!r} goes on after host and port; routes below a path do not work"
-            )
-        return cls(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "https")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{url!r} has a query or a fragment, which routes cannot follow")
+        if not _PATH.fullmatch(parts.path):
+            raise ValueError(f"{url!r} has a path with characters that have to be escaped (%20)")
+        path = parts.path.rstrip("/").removesuffix(_VERSION).rstrip("/")
+        return cls(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "https", path)
+
+    @property
+    def url(self) -> str:
+        """The address as a URL, its port written out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.path}"
 
     def tls_context(self) -> ssl.SSLContext | None:
         """How its certificate is checked: by the system's authorities; None for plain HTTP.

@@ -12,7 +12,7 @@ def request_body(prompt: Prompt, job: LoadJob) -> bytes:
     """The JSON of one streamed request of forced length; equal arguments give equal bytes.
 
     `max_tokens` and `min_tokens` are what vLLM, SGLang and TensorRT-LLM all take for both routes.
-    `job.request_fields` come last and win.
+    `job.request_fields` come last and win; `job.dropped_fields` are left out.
 
     Raises:
         ValueError: a chat of a prompt that has no messages.
@@ -27,14 +27,13 @@ def request_body(prompt: Prompt, job: LoadJob) -> bytes:
             "the workload's prompts have no messages, which a chat is made of; "
             "use `api: completions`, or a workload that has texts"
         )
-    return orjson.dumps(
-        {
-            "model": job.model,
-            **content,
-            "max_tokens": prompt.output_tokens,
-            "min_tokens": prompt.output_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **job.request_fields,
-        }
-    )
+    fields = {
+        "model": job.model,
+        **content,
+        "max_tokens": prompt.output_tokens,
+        "min_tokens": prompt.output_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **job.request_fields,
+    }
+    return orjson.dumps({key: fields[key] for key in fields if key not in job.dropped_fields})

@@ -34,6 +34,7 @@ async def run_load(
         LoadStalled: the server was silent for `stall_timeout_s`.
         LoadAborted: requests failed `MIN_FAILURES_IN_ROW` times in a row, or more when more
             were in flight.
+        EngineError: this machine has not even a timer left for the load.
     """
     sender = Sender(client, Share(job, planned(job)))
     await sender.prepare()

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 
 from runtimes.load.job import LoadJob
+from runtimes.load.shares import slots_at
 from runtimes.measurement import ClientHealth, RequestRecord
 
 LAG_EVERY_S = 0.01
 """How often a timer of the loop is due whose lateness is the loop's lag."""
 _HELD_SAMPLES = 200
+_SENT = (None, "cancelled")
+"""Errors of requests whose sending counts: those that a stage abandoned were under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class ProcessHealth:
 
     Attributes:
         cpu_s, duration_s: CPU time it took, and how long its share of the stage was.
-        last_begin_ns: when it last began a session.
+        last_arrival_ns: until when it had sessions to begin (`Sender`).
     """
 
     cpu_s: float
@@ -32,7 +35,7 @@ class ProcessHealth:
     lag_p99_ms: float
     lag_max_ms: float
     connections_opened: int
-    last_begin_ns: int
+    last_arrival_ns: int
 
 
 class LoopProbe:
@@ -67,7 +70,7 @@ class LoopProbe:
         self._cpu_s = time.process_time() - self._cpu_s
         self._duration_s = max(0, now_ns - self._start_ns) / 1e9
 
-    def health(self, *, connections_opened: int, last_begin_ns: int) -> ProcessHealth:
+    def health(self, *, connections_opened: int, last_arrival_ns: int) -> ProcessHealth:
         """What was measured, once stopped."""
         return ProcessHealth(
             cpu_s=self._cpu_s,
@@ -75,7 +78,7 @@ class LoopProbe:
             lag_p99_ms=_percentile(self._lags_ms, 0.99),
             lag_max_ms=max(self._lags_ms, default=0.0),
             connections_opened=connections_opened,
-            last_begin_ns=last_begin_ns,
+            last_arrival_ns=last_arrival_ns,
         )
 
     def _on_timer(self) -> None:
@@ -132,17 +135,37 @@ def held_ratio(
     """Mean sessions in flight over those that a closed loop was to hold.
 
     From the end of its stagger until it had nothing left to send; None where that is no time at
-    all, and for an open loop. A request is due when the record says that the one before it in its
-    slot had ended, its user's pause later where there is one, so what a slot lacks is the time from
-    when a request was due until it was sent.
+    all, for an open loop, and where nothing completed. A request is due when the record says that
+    the one before it in its slot had ended, its user's pause later where there is one, so what a
+    slot lacks is the time from when a request was due until it was sent. Of requests that failed it
+    does not count: a server that refuses at once has slots turn over faster than anybody sends.
+
+    A loop that never began as many sessions as it was to hold, because it had too few or was
+    stopped within its stagger, held as many as it began.
     """
+    begun_ns = [record.scheduled_ns for record in records if record.turn == 0]
+    elapsed_s = (max(begun_ns, default=start_ns) - start_ns) / 1e9
+    asked = job.load.held(elapsed_s)
+    if not asked or all(record.error is not None for record in records):
+        return None
+    reached = min(len(begun_ns), slots_at(job, elapsed_s) or 0)
+    if reached < asked:
+        return reached / asked
+    return _filled(records, job, start_ns, last_arrival_ns)
+
+
+def _filled(
+    records: Sequence[RequestRecord], job: LoadJob, start_ns: int, last_arrival_ns: int
+) -> float | None:
+    """What slots that were all begun had of the time from the stagger to the last arrival."""
     from_ns = start_ns + int(job.stagger_s * 1e9)
     span_ns = last_arrival_ns - from_ns
-    if job.load.held(0.0) is None or span_ns <= 0:
+    if span_ns <= 0:
         return None
     missing_ns = sum(
         max(0, min(record.sent_ns, last_arrival_ns) - max(record.scheduled_ns, from_ns))
         for record in records
+        if record.error in _SENT
     )
     steps = ((sample + 0.5) / _HELD_SAMPLES for sample in range(_HELD_SAMPLES))
     asked = sum(job.load.held(job.stagger_s + step * span_ns / 1e9) or 0 for step in steps)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import TracebackType
 
+from runtimes.client_limits import shortage_reason
 from runtimes.load.connection import Connection, HttpError, OnEnd, Receiver
 from runtimes.load.exchange import Exchange, LoadClient, awaited
 
@@ -42,6 +44,7 @@ class HttpClient:
     Args:
         host, port: where the server listens.
         api_key: sent as a bearer token.
+        base_path: goes before every path.
         tls: how the server's certificate is checked; None speaks plain HTTP.
         reuse_within_s: idle time after which a connection is not used again.
     """
@@ -52,12 +55,14 @@ class HttpClient:
         port: int,
         *,
         api_key: str | None = None,
+        base_path: str = "",
         tls: ssl.SSLContext | None = None,
         reuse_within_s: float = REUSE_WITHIN_S,
     ) -> None:
         self._host = host
         self._port = port
         self._api_key = api_key
+        self._base_path = base_path
         self._tls = tls
         self._reuse_within_s = reuse_within_s
         self._addresses: list[str] = []
@@ -106,8 +111,8 @@ class HttpClient:
         Raises:
             HttpError: no complete response within `timeout_s`.
         """
-        head = f"GET {path} HTTP/1.1\r\naccept: */*\r\n".encode() + self._headers + b"\r\n"
-        return await self._whole(head, timeout_s)
+        head = f"GET {self._base_path}{path} HTTP/1.1\r\naccept: */*\r\n"
+        return await self._whole(head.encode() + self._headers + b"\r\n", timeout_s)
 
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> HttpResponse:
         """The response to POST of the JSON `body`, whatever its status.
@@ -120,7 +125,8 @@ class HttpClient:
     def post_request(self, path: str, body: bytes) -> bytes:
         """The bytes of a POST of the JSON `body`, made before the clock runs, for `stream`."""
         head = (
-            f"POST {path} HTTP/1.1\r\naccept: application/json, text/event-stream\r\n"
+            f"POST {self._base_path}{path} HTTP/1.1\r\n"
+            "accept: application/json, text/event-stream\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
         return head.encode() + self._headers + b"\r\n" + body
@@ -139,8 +145,8 @@ class HttpClient:
         `on_end` is called once, and never from within this call: with None when the response is
         complete, otherwise with why it is not: `connection refused`, `connection lost`,
         `cut stream`, `timeout` after `timeout_s`, `malformed response`, `rejected` by the
-        receiver, `cancelled`, or why no connection could be made. From within it the next request
-        may be begun.
+        receiver, `cancelled`, or why no connection could be made: what this machine is short of
+        is told as `shortage_reason` does. From within it the next request may be begun.
         """
         exchange = Exchange(request, receiver, on_end, timeout_s=timeout_s, idle=self._idle)
         connection = self._take_idle()
@@ -227,7 +233,7 @@ class HttpClient:
             except ssl.SSLCertVerificationError as error:
                 failure = f"certificate not trusted: {error.verify_message}"
             except OSError as error:
-                failure = f"cannot connect: {error.strerror or error}"
+                failure = self._own_shortage(error) or f"cannot connect: {error.strerror or error}"
             else:
                 if self._closed_because:
                     connection.abort()  # the client was closed while this was being made
@@ -236,6 +242,15 @@ class HttpClient:
                 self.connections_opened += 1
                 return connection
         raise HttpError(failure)
+
+    def _own_shortage(self, error: OSError) -> str | None:
+        """What this machine is short of.
+
+        No address is also what an unreachable one gives, until a connection has been made.
+        """
+        if error.errno == errno.EADDRNOTAVAIL and not self.connections_opened:
+            return None
+        return shortage_reason(error.errno)
 
     async def _resolve(self) -> list[str]:
         """Addresses of the host; once a connection was made, the one that took it."""

@@ -31,6 +31,7 @@ class LoadJob:
         prompts: at least one; those beyond `load.requests` are not sent.
         model: name under which the server serves the model.
         request_fields: fields added to every request, sampling parameters for example.
+        dropped_fields: fields that no request has, for a server that refuses them.
         seed: of the arrival times.
         slo: what makes a stage hopeless, for `StopRules.hopeless`.
         request_timeout_s: a request that takes longer fails with `timeout`.
@@ -51,3 +52,4 @@ class LoadJob:
     slo: Slo = field(default_factory=Slo)
     stagger_s: float = 0.0
     keep_text: int = 0
+    dropped_fields: frozenset[str] = frozenset()

@@ -3,7 +3,8 @@
 A single stream says where to begin. The rate doubles until the SLO breaks, in short probes; then
 bisection with long ones closes in on where it does. Since one long probe is still uncertain, the
 probes near the limit are taken together (`runtimes.load.capacity`), and more of them are made
-there until the interval of the capacity is as narrow as wanted, or `MAX_NEAR` have been made.
+there, longer the further out the percentile of the limit lies, until the interval of the capacity
+is as narrow as wanted, or as many requests as in `MAX_NEAR` of them have been sent.
 
 A probe that failed while the client was the limit says nothing of the engine. It is made once more,
 and if that is no better, its rate bounds the search from above but not the result.
@@ -17,7 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeAlias
 
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, StopRules
-from runtimes.load.capacity import NEAR, Capacity, Point, estimate
+from runtimes.load.capacity import (
+    LEAST_REQUESTS,
+    NEAR,
+    Capacity,
+    Point,
+    estimate,
+    requests_of_stage,
+)
 from runtimes.load.probe import excess, surely_fails
 from runtimes.load.program import Bracket, LoadProgram, StageOutcome
 from runtimes.slo import Slo
@@ -37,17 +45,23 @@ ENOUGH_NEAR = 3
 STEEP = 0.6
 """Difference of ln(figure / limit) that two long probes at about the same rate do not have by
 chance. Where the figure rises by more within the resolution, there is nothing left to estimate."""
-MIN_NEAR = 5
-"""Long probes near the limit from which on their interval is believed: whoever looks after each
-probe sees a narrow one too early."""
-MAX_NEAR = 8
-"""Long probes near the limit after which there are no more, however wide the interval is."""
+AROUND = 0.05
+"""A probe at a rate that is so near the capacity counts, however far its figure is from the limit:
+leaving out those that met a long busy period would make the tail look shorter than it is."""
+NARROW = 0.7
+"""Half-width of the interval at which the search ends, as a share of the resolution: were there
+chance alone, 99 of 100 estimates would then be within the resolution."""
+MIN_NEAR = 8
+"""Stages near the limit from which on their interval is believed: whoever looks after each probe
+sees a narrow one too early."""
+MAX_NEAR = 16
+"""Stages near the limit after which there are no more, however wide the interval is."""
 MAX_SHOWN = 3
 """Further probes just below the capacity, until one has met the SLO that can stand for it."""
 MAX_TRIES = 2
 """Probes at a rate where the client was the limit, until what holds there is left unknown."""
-MAX_LONG = 24
-"""Long probes of a search, whatever they say. Ten are usual."""
+MAX_LONG = 32
+"""Long probes of a search, whatever they say. Twelve are usual."""
 WARM_UP_CONCURRENCY = 32
 
 _Probes: TypeAlias = Mapping[float, Sequence[StageOutcome]]
@@ -59,12 +73,13 @@ class MaxUnderSloProgram(LoadProgram):
 
     Attributes:
         slo: what is to hold; at least one limit.
-        requests: of a probe at most.
+        requests: of a probe at most; fewer where that tells as much.
         stop: what may end a probe earlier. Those that only ask whether the SLO holds also end
             when that is hopeless.
         start_rate: of the first probe; None begins with a single stream, and then twice its rate.
         max_rate: rates above it are not tried.
-        resolution: how far apart the two ends of the bracket may be, relatively.
+        resolution: how far apart the two ends of the bracket may be, relatively, and how far the
+            result may be from the capacity.
 
     Raises:
         ValueError: the SLO is empty or a number is out of range.
@@ -177,25 +192,31 @@ class MaxUnderSloProgram(LoadProgram):
             return None
         return min(2 * stream.request_throughput, self._highest)
 
+    @property
+    def _bisecting(self) -> int:
+        """Requests of a long probe that only has to say on which side of the limit it is."""
+        return min(self.requests, LEAST_REQUESTS)
+
     def _probe(self, rate: float, requests: int | None = None) -> PoissonLoad:
         """A probe that ends when it is seen to fail: whether it holds is the whole question."""
         stop = replace(self.stop, hopeless=True)
-        return PoissonLoad(rate, self.requests if requests is None else requests, stop)
+        return PoissonLoad(rate, self._bisecting if requests is None else requests, stop)
 
-    def _whole(self, rate: float) -> PoissonLoad:
+    def _whole(self, rate: float, requests: int | None = None) -> PoissonLoad:
         """A probe that runs to its end, since how far it is from the limit is the question."""
         stop = replace(self.stop, hopeless=False)
-        return PoissonLoad(min(rate, self._highest), self.requests, stop)
+        requests = self._bisecting if requests is None else requests
+        return PoissonLoad(min(rate, self._highest), requests, stop)
 
     def _scout(self, rate: float, first: float) -> PoissonLoad:
         """A probe that is as long as the first one, in seconds, but not in requests."""
         if self.start_rate is not None:
             return self._probe(rate)
         requests = max(SCOUT_REQUESTS, round(SCOUT_REQUESTS * rate / first))
-        return self._probe(rate, min(requests, self.requests))
+        return self._probe(rate, min(requests, self._bisecting))
 
     def _is_long(self, outcome: StageOutcome) -> bool:
-        return isinstance(outcome.load, PoissonLoad) and outcome.load.requests == self.requests
+        return isinstance(outcome.load, PoissonLoad) and outcome.load.requests >= self._bisecting
 
     def _probes(self, done: Sequence[StageOutcome]) -> _Probes:
         """The open-loop stages by rate.
@@ -220,28 +241,32 @@ class MaxUnderSloProgram(LoadProgram):
             return False
         return not surely_fails(last.measurement, last.load.value)
 
-    def _refined(self, probes: _Probes, near: Sequence[Point]) -> PoissonLoad | None:
+    def _refined(self, probes: _Probes, near: Sequence[StageOutcome]) -> PoissonLoad | None:
         """One more probe near the limit, or None when the capacity is known and has been shown."""
-        capacity = estimate(near)
-        narrow = capacity.high <= capacity.low * (1 + self.resolution)
-        if len(near) < MIN_NEAR or (len(near) < MAX_NEAR and not narrow):
-            return self._whole(self._within(capacity.rate, probes, near))
+        capacity = estimate(_points(near))
+        requests = min(self.requests, requests_of_stage(capacity.limit, self.resolution))
+        stages = sum(outcome.load.requests for outcome in near) / requests
+        narrow = capacity.half_width <= NARROW * self.resolution
+        if stages < MIN_NEAR or (stages < MAX_NEAR and not narrow):
+            return self._whole(self._within(capacity.rate, probes, near), requests)
         shown = self._shown(probes, capacity)
         close = shown is not None and (
-            shown.load.value * (1 + self.resolution) >= min(capacity.rate, self._highest)
+            shown.load.value * (1 + self.resolution / 2) >= min(capacity.rate, self._highest)
         )
-        if close or len(near) >= MAX_NEAR + MAX_SHOWN:
+        if close or stages >= MAX_NEAR + MAX_SHOWN:
             return None
-        return self._whole(capacity.rate / (1 + self.resolution / 2))
+        return self._whole(capacity.rate / (1 + self.resolution / 4), requests)
 
-    def _within(self, rate: float, probes: _Probes, near: Sequence[Point]) -> float:
+    def _within(self, rate: float, probes: _Probes, near: Sequence[StageOutcome]) -> float:
         """The rate, unless probes far from the limit say that the capacity is not there.
 
         That happens where latency grows more steeply than thought: then halfway, in logarithms,
         from that probe to the nearest that was near the limit.
         """
-        rates = [point.rate for point in near]
-        far = [(o.load.value, _excess(o)) for o in _all(probes) if self._is_long(o)]
+        rates = [outcome.load.value for outcome in near]
+        known = set(map(id, near))
+        others = [o for o in _all(probes) if self._is_long(o) and id(o) not in known]
+        far = [(o.load.value, _excess(o)) for o in others]
         below = max((r for r, y in far if y < -NEAR and r < max(rates)), default=0.0)
         above = min((r for r, y in far if y > NEAR and r > min(rates)), default=math.inf)
         if rate <= below:
@@ -251,12 +276,12 @@ class MaxUnderSloProgram(LoadProgram):
         return rate
 
     def _confirmed(self, found: Bracket, probes: _Probes) -> PoissonLoad | None:
-        """None when both ends of the bracket have had a long probe or are unknown, else that."""
+        """None when both ends of the bracket have had the longest probe or are unknown."""
         for rate in (found.low, found.high):
             if rate is None or _unknown(probes[rate]):
                 continue
-            if not self._is_long(probes[rate][-1]):
-                return self._probe(rate)
+            if probes[rate][-1].load.requests < self.requests:
+                return self._probe(rate, self.requests)
         return None
 
     def _shown(self, probes: _Probes, capacity: Capacity) -> StageOutcome | None:
@@ -271,20 +296,31 @@ class MaxUnderSloProgram(LoadProgram):
             ]
         )
 
-    def _near(self, probes: _Probes) -> list[Point]:
-        return [
-            Point(outcome.load.value, _excess(outcome), outcome.measurement)
+    def _near(self, probes: _Probes) -> list[StageOutcome]:
+        """Long probes, run to their end, near the limit in their figure or in their rate."""
+        whole = [
+            outcome
             for outcome in _all(probes)
             if self._is_long(outcome)
             and not outcome.load.stop.hopeless
-            and abs(_excess(outcome)) <= NEAR
+            and math.isfinite(_excess(outcome))
+        ]
+        near = [outcome for outcome in whole if abs(_excess(outcome)) <= NEAR]
+        if not near:
+            return []
+        capacity = estimate(_points(near)).rate
+        return [
+            outcome
+            for outcome in whole
+            if abs(_excess(outcome)) <= NEAR
+            or abs(math.log(outcome.load.value / capacity)) <= AROUND
         ]
 
     def _capacity(self, probes: _Probes) -> Capacity | None:
         if self._at_cliff(_held(probes), probes):
             return None
         near = self._near(probes)
-        return estimate(near) if len(near) >= ENOUGH_NEAR else None
+        return estimate(_points(near)) if len(near) >= ENOUGH_NEAR else None
 
     def _at_cliff(self, found: Bracket, probes: _Probes) -> bool:
         """Whether the bracket is closed, and the figure rises in it by more than chance makes."""
@@ -292,6 +328,10 @@ class MaxUnderSloProgram(LoadProgram):
             return False
         rise = _excess(probes[found.high][-1]) - _excess(probes[found.low][-1])
         return rise >= STEEP and found.high <= found.low * (1 + self.resolution)
+
+
+def _points(near: Sequence[StageOutcome]) -> list[Point]:
+    return [Point(o.load.value, _excess(o), o.measurement) for o in near]
 
 
 def _excess(outcome: StageOutcome) -> float:

@@ -11,6 +11,7 @@ from enum import Enum
 from time import perf_counter_ns
 from typing import Protocol
 
+from runtimes.client_limits import shortage_remedy
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.health import ProcessHealth, client_health
@@ -25,7 +26,7 @@ from runtimes.load.result import (
 )
 from runtimes.load.sender import Report
 from runtimes.load.stop import StopJudge
-from runtimes.measurement import RequestRecord
+from runtimes.measurement import ClientHealth, RequestRecord
 
 LOOK_EVERY_S = 0.1
 """How often reports are taken and rules looked at."""
@@ -71,8 +72,8 @@ async def overseen(
     the end. Once `interrupted` is set the stage ends at once, with what has ended by then.
 
     Raises:
-        LoadStopped: the stage was ended because of its server (`LoadStalled`, `LoadAborted`), or
-            because a process of the crew is gone.
+        LoadStopped: the stage was ended because of its server (`LoadStalled`, `LoadAborted`) or of
+            what this machine lacks, or because a process of the crew is gone.
     """
     oversight = _Oversight(job, start_ns)
     reported_ns = start_ns
@@ -130,7 +131,9 @@ class _Oversight:
 
     def look_after_s(self, now_ns: int) -> float:
         """When to look again."""
-        left_s = math.inf if self._stopped_by else max(0.0, self._judge.seconds_left(now_ns))
+        left_s = math.inf
+        if self._something_left and not self._stopped_by:
+            left_s = max(0.0, self._judge.seconds_left(now_ns))
         return min(LOOK_EVERY_S, self._job.stall_timeout_s / 4, left_s)
 
     def hear(self, worker: int, report: Report) -> None:
@@ -156,7 +159,7 @@ class _Oversight:
             return _Action.CANCEL
         if self._stopped_by:
             return _Action.GO_ON
-        self._stopped_by = "interrupted" if asked_to_end else self._judge.verdict(now_ns)
+        self._stopped_by = "interrupted" if asked_to_end else self._verdict(now_ns)
         if not self._stopped_by:
             return _Action.GO_ON
         return _Action.CANCEL if self._stopped_by in _CUT_OFF else _Action.STOP
@@ -179,7 +182,8 @@ class _Oversight:
         if self._failure is not None:
             error, failure = self._failure
             raise error(failure, result)
-        early = not result.stopped_by and self._judge.seconds_left(result.ended_ns) > 0
+        last_ns = result.last_arrival_ns or result.ended_ns
+        early = not result.stopped_by and self._judge.seconds_left(last_ns) > 0
         if early and self._job.load.stop.reserve:
             return replace(result, stopped_by="prompts")
         return result
@@ -187,23 +191,37 @@ class _Oversight:
     def result(self, health: Sequence[ProcessHealth]) -> LoadResult:
         """What was recorded so far."""
         records = sorted(self._records, key=lambda record: record.index)
-        begins_ns = [one.last_begin_ns for one in health]
         # A closed loop falls short as soon as one process has nothing left to send.
         closed_loop = self._job.load.held(0.0) is not None
-        last_ns = (min if closed_loop else max)(begins_ns, default=None)
-        client = None
-        if last_ns is not None:
-            everything = [*records, *self._abandoned]
-            client = client_health(health, everything, self._job, self._start_ns, last_ns)
+        arrivals_ns = [one.last_arrival_ns for one in health]
+        last_ns = (min if closed_loop else max)(arrivals_ns, default=None)
+        # A process may have sent its last request before it heard of a rule.
+        stopped = self._stopped_by in _CUT_OFF or self._something_left
         return LoadResult(
             records=tuple(records),
             started_ns=self._start_ns,
             ended_ns=max((record.end_ns for record in records), default=self._start_ns),
             start_unix_s=self._start_unix_s,
-            client=client,
-            stopped_by=self._stopped_by,
+            client=None if last_ns is None else self._client(health, last_ns),
+            stopped_by=self._stopped_by if stopped else "",
             last_arrival_ns=last_ns,
         )
+
+    def _client(self, health: Sequence[ProcessHealth], last_ns: int) -> ClientHealth:
+        everything = [*self._records, *self._abandoned]
+        found = client_health(health, everything, self._job, self._start_ns, last_ns)
+        cut_off = self._stopped_by in _CUT_OFF or self._failure is not None
+        if cut_off and last_ns < self._start_ns + self._job.stagger_s * 1e9:
+            return replace(found, held_ratio=None)  # all that was to be held was not due yet
+        return found
+
+    def _verdict(self, now_ns: int) -> str:
+        return self._judge.verdict(now_ns, something_left=self._something_left)
+
+    @property
+    def _something_left(self) -> bool:
+        """Whether anything is to be sent, as last heard; was, once the stage is stopped."""
+        return not self._latest or any(report.unsent for report in self._latest.values())
 
     @property
     def _in_flight(self) -> int:
@@ -217,6 +235,8 @@ class _Oversight:
                 kind = FailureKind.CRASHED if gone else FailureKind.REQUESTS_FAILED
                 words = f"{report.failed_in_row} requests failed in a row, the last with: "
                 remedy = "See the engine's log for the first error."
+                if own_remedy := shortage_remedy(report.reason):
+                    kind, remedy = FailureKind.CLIENT_LIMITED, own_remedy
                 return LoadAborted, Failure(kind, words + report.reason, remedy)
         return None
 

@@ -20,8 +20,8 @@ class LoadResult:
         start_unix_s: wall clock at `started_ns`, the one anchor between the two clocks.
         client: how well what sent the load kept up; None where nobody looked.
         stopped_by: stop rule that ended it before its last request; empty for none.
-        last_arrival_ns: when the load sent for the last time of its own accord; what ended later
-            ran under a load that was falling.
+        last_arrival_ns: until when the load had something left to begin; what ended later ran
+            under a load that was falling.
     """
 
     records: tuple[RequestRecord, ...]

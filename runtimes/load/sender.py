@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +12,16 @@ from heapq import heapify, heappop, heappush
 from time import perf_counter_ns
 from typing import NamedTuple
 
+from runtimes.client_limits import shortage_reason, shortage_remedy
+from runtimes.errors import EngineError
+from runtimes.failure import Failure, FailureKind
 from runtimes.load.alarm import Alarm
 from runtimes.load.completion import CompletionStream
 from runtimes.load.connection import HttpError
 from runtimes.load.exchange import Exchange, LoadClient
 from runtimes.load.health import LoopProbe, ProcessHealth
 from runtimes.load.job import LoadJob
-from runtimes.load.shares import PlannedSession, share_of
+from runtimes.load.shares import PlannedSession, share_of, slots_at
 from runtimes.measurement import RequestRecord
 
 MIN_FAILURES_IN_ROW = 10
@@ -46,21 +49,19 @@ class Share:
     workers: int = 1
 
     def held(self, elapsed_s: float) -> int:
-        """Sessions that this process is to hold in flight in a closed loop; 0 for an open loop.
-
-        The first ones begin one by one over the job's stagger.
-        """
-        held = self.job.load.held(elapsed_s) or 0
-        if elapsed_s < self.job.stagger_s:
-            held = min(held, int(held * elapsed_s / self.job.stagger_s) + 1)
-        return share_of(held, self.worker, self.workers)
+        """Sessions that this process is to hold in flight in a closed loop; 0 for an open loop."""
+        return share_of(slots_at(self.job, elapsed_s) or 0, self.worker, self.workers)
 
     @property
     def connections(self) -> int:
-        """Connections that it is expected to need."""
+        """Connections that it is expected to need.
+
+        In an open loop, one for each session of the first mean service time, which is the stagger.
+        """
         load, workers = self.job.load, self.workers
         if load.held(0.0) is None:
-            expected = math.ceil(load.value * self.job.stagger_s / workers)
+            first_ns = self.job.stagger_s * 1e9
+            expected = sum((session.begin_ns or 0) <= first_ns for session in self.sessions)
             return min(len(self.sessions), max(OPEN_LOOP_CONNECTIONS // workers, expected, 1))
         return min(len(self.sessions), share_of(math.ceil(load.value), self.worker, workers))
 
@@ -73,6 +74,7 @@ class Report(NamedTuple):
         in_flight: requests that were under way.
         arriving_chunks: content chunks of those so far.
         heard_ns: when a byte last came, or when a request was sent after a time without any.
+        unsent: requests that are still to be sent, or were when the share was stopped.
         failed_in_row: failures in a row that ended the share, 0 for none; the last one's reason.
     """
 
@@ -80,6 +82,7 @@ class Report(NamedTuple):
     in_flight: int
     arriving_chunks: int
     heard_ns: int
+    unsent: int
     failed_in_row: int = 0
     reason: str = ""
 
@@ -94,7 +97,8 @@ class Sender:
 
     Attributes:
         done: set when every request has ended and no further one will be sent.
-        last_begin_ns: when it last began a session; the stage's start before the first.
+        last_arrival_ns: until when it had sessions to begin: when it began its last one, or when a
+            closed loop was stopped before; the stage's start before the first.
     """
 
     def __init__(self, client: LoadClient, share: Share) -> None:
@@ -113,6 +117,7 @@ class Sender:
         self._peak_in_flight = 0
         self._failed_in_row = 0
         self._gave_up: tuple[int, str] = (0, "")
+        self._dropped = 0
         self._heard_ns = 0
         self._stopped = False
         self._start_ns = 0
@@ -121,7 +126,7 @@ class Sender:
         self._alarm: Alarm | None = None
         self._probe = LoopProbe()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.last_begin_ns = 0
+        self.last_arrival_ns = 0
 
     async def prepare(self) -> None:
         """Make the requests and open connections.
@@ -147,9 +152,13 @@ class Sender:
         return replace(session, requests=bare)
 
     def start(self, start_ns: int) -> None:
-        """Begin the stage at `start_ns`; it goes on by itself until `done`."""
-        self._start_ns = self._look_ns = self.last_begin_ns = start_ns
-        self._alarm = Alarm(self._wake)
+        """Begin the stage at `start_ns`; it goes on by itself until `done`.
+
+        Raises:
+            EngineError: the machine has not even a timer left.
+        """
+        self._start_ns = self._look_ns = self.last_arrival_ns = start_ns
+        self._alarm = _alarm(self._wake)
         if not self._closed_loop:
             self._due = [
                 (start_ns + (session.begin_ns or 0), session.number, session, 0)
@@ -164,6 +173,10 @@ class Sender:
     def stop(self) -> None:
         """Send nothing more; what is in flight goes on."""
         self._stopped = True
+        if self._closed_loop and self._waiting:
+            self.last_arrival_ns = perf_counter_ns()
+        self._dropped += len(self._requests)
+        self._requests.clear()
         self._waiting.clear()
         self._due.clear()
         self._end_if_over()
@@ -185,6 +198,7 @@ class Sender:
             in_flight=len(self._streams),
             arriving_chunks=sum(len(stream.chunk_ns) for stream in streams),
             heard_ns=self._heard_ns,
+            unsent=self._dropped + len(self._requests),
             failed_in_row=self._gave_up[0],
             reason=self._gave_up[1],
         )
@@ -192,7 +206,7 @@ class Sender:
     def health(self) -> ProcessHealth:
         """How this process kept up; once `done`."""
         opened = self._client.connections_opened - self._connections_before
-        return self._probe.health(connections_opened=opened, last_begin_ns=self.last_begin_ns)
+        return self._probe.health(connections_opened=opened, last_arrival_ns=self.last_arrival_ns)
 
     def _wake(self) -> None:
         """Send what is due, and say when to look again."""
@@ -233,7 +247,7 @@ class Sender:
 
     def _begin(self, session: PlannedSession, scheduled_ns: int) -> None:
         self._sessions_open += 1
-        self.last_begin_ns = max(self.last_begin_ns, scheduled_ns)
+        self.last_arrival_ns = max(self.last_arrival_ns, scheduled_ns)
         self._send(session, 0, scheduled_ns)
 
     def _send(self, session: PlannedSession, turn: int, scheduled_ns: int) -> None:
@@ -274,6 +288,8 @@ class Sender:
             self._follow(session, turn + 1, record.end_ns)
         else:
             self._sessions_open -= 1
+            for skipped in session.requests[turn + 1 :]:
+                self._requests.pop(skipped.index, None)
             if self._closed_loop:
                 self._fill(now_ns, left_ns=record.end_ns)
         self._end_if_over()
@@ -308,3 +324,13 @@ class Sender:
             self._alarm = None  # it holds this, which holds everything that was left to send
         self._probe.stop()
         self.done.set_result(None)
+
+
+def _alarm(ring: Callable[[], None]) -> Alarm:
+    try:
+        return Alarm(ring)
+    except OSError as error:
+        reason = shortage_reason(error.errno)
+        words = f"what sends the load got no timer: {reason or error}"
+        remedy = shortage_remedy(reason) or "See the limits of the machine that sends the load."
+        raise EngineError(Failure(FailureKind.CLIENT_LIMITED, words, remedy)) from None

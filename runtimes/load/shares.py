@@ -99,6 +99,17 @@ def share_of(slots: int, worker: int, workers: int) -> int:
     return max(0, -((worker - slots) // workers))
 
 
+def slots_at(job: LoadJob, elapsed_s: float) -> int | None:
+    """Sessions that a closed loop is to hold in flight by now; None for an open loop.
+
+    The first ones begin one by one over the job's stagger.
+    """
+    held = job.load.held(elapsed_s)
+    if held is None or elapsed_s >= job.stagger_s:
+        return held
+    return min(held, int(held * elapsed_s / job.stagger_s) + 1)
+
+
 def _conversations(prompts: Sequence[Prompt]) -> Iterator[range]:
     """Ranges of consecutive prompts of one session."""
     begin = 0

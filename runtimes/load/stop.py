@@ -71,25 +71,34 @@ class StopJudge:
             return math.inf
         return self._rules.duration_s - (now_ns - self._start_ns) / 1e9
 
-    def verdict(self, now_ns: int) -> str:
-        """Name of a rule that holds, the field of `StopRules`; empty for none."""
-        rules = self._rules
-        if self.seconds_left(now_ns) <= 0:
-            return "duration"
-        if rules.output_tokens is not None and self._output_tokens >= rules.output_tokens:
-            return "output_tokens"
-        if self._too_many_failed:
-            return "error_rate"
+    def verdict(self, now_ns: int, *, something_left: bool = True) -> str:
+        """Name of a rule that holds, the field of `StopRules`; empty for none.
+
+        With nothing left to send there is nothing to stop, but a hopeless stage need not be awaited
+        then either.
+        """
+        if something_left and (ended_by := self._limit_reached(now_ns)):
+            return ended_by
         if self._queue_grows(now_ns):
             return "hopeless"
         if self._ended < self._next_look:
             return ""
         self._next_look = self._ended * _LOOK_AGAIN
+        rules = self._rules
         if rules.hopeless and any(self._out_of_reach(limit) for limit in self._limits):
             return "hopeless"
-        if rules.interval_width is not None and self._precise(rules.interval_width):
+        width = rules.interval_width
+        if something_left and width is not None and self._precise(width):
             return "interval_width"
         return ""
+
+    def _limit_reached(self, now_ns: int) -> str:
+        tokens = self._rules.output_tokens
+        if self.seconds_left(now_ns) <= 0:
+            return "duration"
+        if tokens is not None and self._output_tokens >= tokens:
+            return "output_tokens"
+        return "error_rate" if self._too_many_failed else ""
 
     @property
     def _too_many_failed(self) -> bool:

@@ -98,7 +98,9 @@ class SweepProgram(LoadProgram):
         return ConcurrencyLoad(streams, requests, self.stop)
 
     def _figure(self, measurement: Measurement) -> float:
-        return measurement.goodput if self.slo.limits else measurement.output_throughput
+        if self.slo.limits:
+            return measurement.goodput
+        return measurement.output_throughput or 0.0
 
 
 def _saturated(loops: Sequence[StageOutcome]) -> bool:

@@ -10,7 +10,7 @@ holds a socket.
     Start                                →      sends
                                          ←      Reported…, Ended
     Command.STOP, CANCEL, GIVE_UP        →      at any time
-                                         ←      Broken, for a bug
+                                         ←      Unable, for want of something; Broken, for a bug
     (closes)                             →      ends
 """
 
@@ -21,6 +21,7 @@ import pickle
 from enum import Enum
 from typing import NamedTuple
 
+from runtimes.failure import Failure
 from runtimes.load.address import ServerAddress
 from runtimes.load.health import ProcessHealth
 from runtimes.load.job import LoadJob
@@ -88,6 +89,12 @@ class Ended(NamedTuple):
 
     run: int
     health: ProcessHealth
+
+
+class Unable(NamedTuple):
+    """The process cannot send its share, and why."""
+
+    failure: Failure
 
 
 class Broken(NamedTuple):

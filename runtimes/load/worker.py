@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import socket
 import traceback
 from collections.abc import Coroutine
 
 import uvloop
 
+from runtimes.errors import EngineError
 from runtimes.load.balanced import balanced
 from runtimes.load.http import HttpClient
 from runtimes.load.oversight import LOOK_EVERY_S
@@ -32,6 +34,7 @@ from runtimes.load.wire import (
     Sessions,
     Setup,
     Start,
+    Unable,
     packed,
     received,
 )
@@ -47,7 +50,13 @@ class Worker:
         self._writer = writer
         self._client = balanced(
             [
-                HttpClient(one.host, one.port, api_key=setup.api_key, tls=one.tls_context())
+                HttpClient(
+                    one.host,
+                    one.port,
+                    api_key=setup.api_key,
+                    base_path=one.path,
+                    tls=one.tls_context(),
+                )
                 for one in setup.servers
             ],
             first=setup.first,
@@ -68,9 +77,11 @@ class Worker:
             self._obey(message)
 
     async def guarded(self, work: Coroutine[None, None, None]) -> None:
-        """Do `work`, and tell the parent of a bug in it."""
+        """Do `work`, and tell the parent what it lacks, or of a bug in it."""
         try:
             await work
+        except EngineError as error:
+            self._say(Unable(error.failure))
         except Exception:  # noqa: BLE001  # the boundary of a process: a bug is told to its parent
             self._say(Broken(self._client.mask(traceback.format_exc())))
 
@@ -136,6 +147,15 @@ class Worker:
             self._say(Broken(self._client.mask(words)))
 
 
+def _allow_descriptors() -> None:
+    """Let this process open as many files as it may: each stream is a connection.
+
+    The usual soft limit, 1024, is for programs that use `select`.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def _serve(channel: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=channel)
     setup = await received(reader)
@@ -146,6 +166,7 @@ async def _serve(channel: socket.socket) -> None:
 
 def main() -> None:
     """Serve the parent until it is gone."""
+    _allow_descriptors()
     channel = socket.socket(fileno=os.dup(0))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(channel))

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from runtimes.errors import EngineError, InternalError, ServetuneError
 from runtimes.failure import Failure, FailureKind
 from runtimes.load.address import ServerAddress
-from runtimes.load.arrivals import Load
+from runtimes.load.arrivals import Load, ReplayLoad
 from runtimes.load.health import ProcessHealth
 from runtimes.load.job import LoadJob
 from runtimes.load.oversight import overseen
@@ -32,9 +32,11 @@ from runtimes.load.wire import (
     Sessions,
     Setup,
     Start,
+    Unable,
     packed,
 )
 from runtimes.load.worker_process import WorkerProcess
+from runtimes.workloads.base import Prompt
 
 Server: TypeAlias = ServerAddress
 
@@ -48,16 +50,27 @@ _START_AFTER_S = 0.02
 _SESSIONS_AT_ONCE = 32
 
 
-def processes_for(load: Load, cpus: int, *, output_tokens: float = 0.0) -> int:
-    """How many processes a load is worth: one until it is too much for one, at most `cpus`.
+def processes_for(load: Load, sample: Sequence[Prompt], *, most: int) -> int:
+    """How many processes a load is worth: one until it is too much for one, at most `most`.
 
-    `output_tokens` is the mean of a session, which makes chunks per second of a rate.
+    `sample` are the first of its prompts: the mean answers of a session make chunks per second of a
+    rate, and their arrivals the rate of a replay.
     """
-    if load.held(0.0) is None:
-        demand = load.value * output_tokens / CHUNKS_PER_S_PER_PROCESS
-    else:
+    if load.held(0.0) is not None:
         demand = load.value / STREAMS_PER_PROCESS
-    return max(1, math.ceil(min(demand, cpus)))
+    else:
+        firsts = [prompt for prompt in sample if prompt.turn == 0]
+        output_tokens = sum(prompt.output_tokens for prompt in sample) / max(1, len(firsts))
+        demand = _rate(load, firsts) * output_tokens / CHUNKS_PER_S_PER_PROCESS
+    return max(1, math.ceil(min(demand, most)))
+
+
+def _rate(load: Load, firsts: Sequence[Prompt]) -> float:
+    """Sessions per second; of a replay, over one second at least, which is as exact as some are."""
+    if not isinstance(load, ReplayLoad):
+        return load.value
+    *_, last_ns = load.schedule_ns(0, firsts)
+    return len(firsts) / max(1.0, last_ns / 1e9)
 
 
 class LoadWorkers:
@@ -253,6 +266,8 @@ class _WorkerCrew:
                 self._health[number] = health
                 if len(self._health) == len(self._processes):
                     self._over.set()
+            case Unable(failure):
+                self._on_error(EngineError(failure))
             case Broken(words):
                 self._on_error(InternalError(f"a load worker met a bug:\n{words}"))
 

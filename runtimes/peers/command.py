@@ -66,10 +66,9 @@ class PeerTask:
             rate, cv = load.rate, load.cv
         else:
             return None
-        host = f"[{address.host}]" if ":" in address.host else address.host
         prompts = job.prompts[: load.requests]
         return cls(
-            url=f"{'https' if address.tls else 'http'}://{host}:{address.port}",
+            url=address.url,
             model=job.model,
             api=job.api,
             requests=len(prompts),
@@ -127,7 +126,8 @@ PEERS: Registry[type[Peer]] = Registry(
 
 def figures_of(measured: Measurement) -> dict[str, float]:
     """Its figures by name: `ttft_p99_ms`, `output_throughput`; what is not known is absent."""
-    found = {name: float(getattr(measured, name)) for name in _TOTALS}
+    totals = {name: getattr(measured, name) for name in _TOTALS}
+    found = {name: float(value) for name, value in totals.items() if value is not None}
     for latency in _LATENCIES:
         values = getattr(measured, f"{latency}_ms")
         for statistic in _STATISTICS if values is not None else ():

@@ -13,7 +13,7 @@ from runtimes.measurement import Distribution, Measurement, RequestRecord
 from runtimes.slo import Slo
 from runtimes.statistics import summarise
 
-_FOREIGN = frozenset({"client_limited", "short_output", "usage_missing"})
+_FOREIGN = frozenset({"client_limited", "long_output", "short_output", "usage_missing"})
 """Flags that rest on our client's health, on what was asked for and on `usage`, none of which
 these files hold."""
 

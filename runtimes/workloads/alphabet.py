@@ -144,8 +144,9 @@ def needed_tokenizer(context: WorkloadContext, setting: str) -> Tokenizer:
         revision = f" --revision {context.revision}" if context.revision else ""
         raise ValueError(
             f"{setting}: needs the model's tokenizer.json, which is not on this machine; name a "
-            f"model folder that has it, or fetch it with `hf download {context.model or 'MODEL'} "
-            f"tokenizer.json tokenizer_config.json{revision}`, got model {context.model!r}"
+            "folder that has it as `model.tokenizer` (servetune bench: --tokenizer), or, of a "
+            f"Hub id, fetch it with `hf download {context.model or 'MODEL'} tokenizer.json "
+            f"tokenizer_config.json{revision}`, got {context.model!r}"
         )
     return tokenizer
 

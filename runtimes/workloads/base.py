@@ -49,7 +49,7 @@ class WorkloadContext:
     Attributes:
         vocab: size of the model's vocabulary; token ids stay below it.
         seed: seed of the experiment.
-        model: Hub id or folder of the model, for its tokenizer. Empty when there is none.
+        model: Hub id or folder that has the model's tokenizer. Empty when there is none.
         revision: revision of a Hub id.
         chat: True when the requests are chats, so that prompts need `messages`.
     """
@@ -117,6 +117,11 @@ class Workload(ABC):
         then not what users will see.
         """
         return True
+
+    @property
+    def selection(self) -> str:
+        """What of a recording is not sent, in words; empty where nothing is left out."""
+        return ""
 
     @property
     def size(self) -> int | None:

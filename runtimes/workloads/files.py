@@ -42,11 +42,14 @@ def existing_file(setting: str, value: Json) -> Path:
     """The file that a setting names, `~` being the user's home.
 
     Raises:
-        ValueError: it is no path, or there is no such file.
+        ValueError: it is no path, there is no such file, or none that ends.
     """
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{setting}: must be the path of a file, got {value!r}")
     path = Path(value).expanduser()
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device, a pipe or a socket"
+        raise ValueError(f"{setting}: must be a regular file and is {kind}, got {value!r}")
     if not path.is_file():
         start = "" if path.is_absolute() else f"; relative paths start from {Path.cwd()}"
         raise ValueError(f"{setting}: no such file{start}, got {value!r}")

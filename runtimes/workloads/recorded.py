@@ -32,6 +32,11 @@ class Recording(ABC):
 
     @property
     @abstractmethod
+    def taken(self) -> int:
+        """Requests of the file that are sent, or drawn from."""
+
+    @property
+    @abstractmethod
     def left_out(self) -> int:
         """Requests of the file that were passed over: without tokens, or longer than wanted."""
 
@@ -67,9 +72,14 @@ class RecordedWorkload(Workload):
         return self.recording.content_free
 
     @property
-    def left_out(self) -> int:
-        """As `Recording.left_out`."""
-        return self.recording.left_out
+    def selection(self) -> str:
+        taken, left_out = self.recording.taken, self.recording.left_out
+        if not left_out:
+            return ""
+        return (
+            f"took {taken:,} requests of the file and left {left_out:,} out, which have no tokens "
+            "on one side or are too long"
+        )
 
     def prompts(self, stage: str, count: int) -> list[Prompt]:
         return self.recording.prompts(Maker(self.alphabet, self.seed, stage), count)

@@ -44,6 +44,10 @@ class SampledLengths(Recording):
     left_out: int
     longest: int
 
+    @property
+    def taken(self) -> int:
+        return len(unpack(self.inputs))
+
     def prompts(self, maker: Maker, count: int) -> list[Prompt]:
         inputs, outputs = unpack(self.inputs), unpack(self.outputs)
         rows = maker.randoms(1)[0].integers(0, len(inputs), count)

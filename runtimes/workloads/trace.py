@@ -61,8 +61,12 @@ class ReplayedRows(Recording):
         )
 
     @property
-    def size(self) -> int:
+    def taken(self) -> int:
         return len(unpack(self.inputs))
+
+    @property
+    def size(self) -> int:
+        return self.taken
 
     def prompts(self, maker: Maker, count: int) -> list[Prompt]:
         inputs = unpack(self.inputs)[:count]

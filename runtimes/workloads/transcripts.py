@@ -233,6 +233,10 @@ class _Texts(Recording):
         return self.transcripts.longest
 
     @property
+    def taken(self) -> int:
+        return int(unpack(self.transcripts.turns).sum())
+
+    @property
     def left_out(self) -> int:
         return self.transcripts.left_out
 
@@ -253,7 +257,7 @@ class ReplayedTexts(_Texts):
 
     @property
     def size(self) -> int:
-        return int(unpack(self.transcripts.turns).sum())
+        return self.taken
 
 
 class SampledTexts(_Texts):

@@ -75,7 +75,8 @@ def sample(
 
     In a closed loop a throughput is the requests in flight over their mean stay (Little's law), so
     that the error of the mean E2E is its error too. That is taken where it is the smaller one: in
-    short stages requests end in waves, which make throughput over time look more uncertain.
+    short stages requests run in waves, which make throughput over time look more uncertain. So it
+    is of goodput where every request was good, which is then the throughput of requests.
     """
     value = objective.value(measurement, gpus=gpus, gpu_price_per_hour=gpu_price_per_hour)
     if value is None:
@@ -83,7 +84,8 @@ def sample(
     figure = objective.name.removesuffix("_per_gpu")
     figure = _INTERVAL_OF.get(figure, figure)
     errors = [_relative_error(measurement.intervals.get(figure))]
-    if closed_loop and figure.endswith("_throughput"):
+    every_one = figure == "goodput" and measurement.slo_attainment == 1.0
+    if closed_loop and (every_one or figure.endswith("_throughput")):
         errors.append(_relative_error(measurement.intervals.get("e2e_mean_ms")))
     return Sample(value, min((error for error in errors if error is not None), default=None))
 

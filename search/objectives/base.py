@@ -41,14 +41,14 @@ class Rate(Objective):
     """A figure per second, more being better, of the whole deployment or of one of its GPUs."""
 
     direction: Direction = "maximize"
-    read: Callable[[Measurement], float]
+    read: Callable[[Measurement], float | None]
     per_gpu: bool = False
 
     def value(
         self, measurement: Measurement, *, gpus: int, gpu_price_per_hour: float | None = None
     ) -> float | None:
         figure = self.read(measurement)
-        return figure / gpus if self.per_gpu else figure
+        return figure / gpus if self.per_gpu and figure is not None else figure
 
 
 OBJECTIVES: Registry[Objective] = Registry(
@@ -57,7 +57,7 @@ OBJECTIVES: Registry[Objective] = Registry(
 """Every objective by name."""
 
 
-def add_rate(name: str, unit: str, read: Callable[[Measurement], float]) -> None:
+def add_rate(name: str, unit: str, read: Callable[[Measurement], float | None]) -> None:
     """Register `name` and `name_per_gpu`."""
     OBJECTIVES.add(name, Rate(name=name, unit=unit, read=read))
     per_gpu = f"{name}_per_gpu"

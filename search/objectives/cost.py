@@ -24,7 +24,7 @@ class CostPerMillionTokens(Objective):
     def value(
         self, measurement: Measurement, *, gpus: int, gpu_price_per_hour: float | None = None
     ) -> float | None:
-        if gpu_price_per_hour is None or measurement.total_throughput <= 0:
+        if gpu_price_per_hour is None or not measurement.total_throughput:
             return None
         price_per_s = gpu_price_per_hour * gpus / _SECONDS_PER_HOUR
         return price_per_s / measurement.total_throughput * 1e6

@@ -64,13 +64,18 @@ def test_the_document_and_the_record(server: Server, tmp_path: Path) -> None:
     assert found["slo_attainment"] == 1.0
     assert (found["state"], found["failure"], found["stopped_by"]) == ("completed", None, None)
     assert "attached_simulator" in found["flags"]
+    assert found["throughput_per_gpu"] == rates
+    assert set(found["ttft_scheduled_ms"]) == set(found["e2e_scheduled_ms"]) == LATENCY
+    assert (found["slo_rate_low"], found["slo_rate_high"]) == (None, None)
     (stage,) = found["stages"]
+    assert (set(stage["flags"]), stage["cross_check"]) == (set(found["flags"]), None)
     assert (stage["load"], stage["value"], stage["deciding"]) == ("concurrency", 4.0, True)
     assert stage["ttft_ms"] == found["ttft_ms"]
 
     run = open_run(tmp_path / found["record"])
     assert run.layout.root.parent == tmp_path / "there"
     assert run.layout.run == found["run"]
+    assert "results: there\n" in run.layout.experiment.read_text()
     (trial,) = run.trials().to_dict("records")
     assert trial["ttft_p99_ms"] == found["ttft_ms"]["p99"]
     assert trial["output_throughput"] == rates["output_tokens_per_s"]
@@ -176,5 +181,11 @@ def test_an_interrupted_bench_keeps_what_it_measured(server: Server, tmp_path: P
     # What was in flight is neither completed nor failed.
     assert document["requests"]["completed"] > 0
     assert document["requests"]["failed"] == 0
+    assert "attached_simulator" in document["flags"]
+    assert document["client_limited"] == ("client_limited" in document["flags"])
     requests = open_run(document["record"]).requests(0)
     assert len(requests) == document["requests"]["completed"]
+    told = servetune("report", document["record"], cwd=tmp_path).stdout
+    assert "No trial completed." in told
+    assert "measured of trial 0, stage by stage:" in told
+    assert "flagged  attached_simulator" in told

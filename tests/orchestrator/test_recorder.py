@@ -11,7 +11,7 @@ import pytest
 from orchestrator.decisions import Waiting
 from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.spec import Experiment
-from orchestrator.wiring import wire
+from orchestrator.wiring import Study, wire
 from runtimes.failure import Failure, FailureKind
 from runtimes.json_types import Json
 from runtimes.parallel import ParallelLayout
@@ -80,10 +80,17 @@ LOSSLESS: dict[str, Json] = {
 }  # fmt: skip
 
 
-def recorded(folder: Path, values: dict[str, Json], outcome: Outcome) -> TrialRecord:
+def recorded(
+    folder: Path,
+    values: dict[str, Json],
+    outcome: Outcome,
+    study: Study | None = None,
+    *,
+    engine: str = "vllm",
+) -> TrialRecord:
     """The row of a trial that ended with `outcome`, as it is read back."""
-    study = wire(Experiment.from_dict(EXPERIMENT))
-    params = Params("vllm", values)
+    study = study or wire(Experiment.from_dict(EXPERIMENT))
+    params = Params(engine, values)
     assert study.space.holds(params)
     layout = RunLayout(folder / "run")
     layout.create()
@@ -112,6 +119,46 @@ def test_a_measured_row_of_a_lossy_precision_is_labelled(tmp_path: Path) -> None
     assert row.flags == ("accuracy_unverified",)
     assert not row.lossless
     assert not row.doubts, "the search learns from it all the same"
+
+
+@pytest.mark.parametrize(
+    ("model", "ep", "flagged"),
+    [
+        ("acme/nobody-knows", 2, True),
+        ("acme/nobody-knows", 1, False),
+        ("Qwen/Qwen3-30B-A3B", 2, True),
+        ("meta-llama/Llama-3.1-8B", 2, False),
+    ],
+)
+def test_experts_on_several_ranks_are_content_unless_there_are_none(
+    tmp_path: Path, model: str, ep: int, flagged: bool
+) -> None:
+    study = wire(
+        Experiment.from_dict({**EXPERIMENT, "model": model, "parallel": {"tp": 2, "ep": [1, 2]}})
+    )
+    values = {**LOSSLESS, "ep": ep}
+    del values["parallel.preset"]
+    row = recorded(tmp_path, values, Completed({"output_throughput_per_gpu": 1.0}), study)
+    assert ("content_sensitive" in row.flags) == flagged
+
+
+@pytest.mark.parametrize(
+    ("engine", "args", "flagged"),
+    [
+        ("tensorrt_llm", {"speculative_config": {"decoding_type": "NGram"}}, True),
+        ("tensorrt_llm", {"speculative_config.decoding_type": "NGram"}, True),
+        ("tensorrt_llm", {"max_batch_size": 8}, False),
+        ("sglang", {"speculative-algorithm": "NGRAM"}, True),
+        ("sglang", {"speculative-num-draft-tokens": 4}, False),
+    ],
+)
+def test_speculation_is_content_where_no_counter_tells_of_it(
+    tmp_path: Path, engine: str, args: dict[str, Json], flagged: bool
+) -> None:
+    study = wire(Experiment.from_dict({**EXPERIMENT, "engines": {engine: {"args": args}}}))
+    outcome = Completed({"output_throughput_per_gpu": 1.0})
+    row = recorded(tmp_path, LOSSLESS, outcome, study, engine=engine)
+    assert ("content_sensitive" in row.flags) == flagged
 
 
 def test_a_row_without_presets_is_labelled_by_its_own_values(tmp_path: Path) -> None:

@@ -22,6 +22,21 @@ from runtimes.failure import Failure, FailureKind
                     "read the engine's log for the cause"),
             "the log of the server; it is started elsewhere",
         ),
+        (
+            Failure(FailureKind.REQUESTS_FAILED, "9 of 9 failed: http 429: queue is full",
+                    "read the engine's log for the cause"),
+            "send fewer requests at once",
+        ),
+        (
+            Failure(FailureKind.REQUESTS_FAILED, "8 failed, the last with: http 400: the tokenizer "
+                    "has no chat template", "See the engine's log for the first error."),
+            "--api completions",
+        ),
+        (
+            Failure(FailureKind.REQUESTS_FAILED, "9 of 9 failed: wrong content type 'text/html'",
+                    "read the engine's log for the cause"),
+            "check the URL",
+        ),
         (Failure(FailureKind.REQUESTS_FAILED, "none was due", "raise the rate"), "raise the rate"),
     ],
 )  # fmt: skip

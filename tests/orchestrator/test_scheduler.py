@@ -142,7 +142,7 @@ def test_failures_that_another_attempt_may_not_have_are_retried_once(kind: Failu
     assert launched(actions) == [0]
     actions = study.end(0, outcome, attempt=1)
     assert recorded(actions) == [(0, 1, outcome, False)]
-    assert actions[-1] == End("all 1 trials were tried")
+    assert actions[-1] == End("the only trial was tried")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if not kind.retryable])
@@ -390,5 +390,5 @@ def test_a_restored_study_with_nothing_left_ends_at_once() -> None:
 def test_it_ends_once() -> None:
     study = Study(1, limits=Limits(trials=1))
     study.propose()
-    assert study.end(0)[-1] == End("all 1 trials were tried")
+    assert study.end(0)[-1] == End("the only trial was tried")
     assert study.tell(Tick(), StopAsked("SIGINT"), Tick()) == []

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
 
+from orchestrator.stage import _too_few_completed
 from runtimes.cache_state import CacheState
+from runtimes.client_limits import shortage_reason
 from runtimes.failure import FailureKind
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, StopRules
 from runtimes.load.job import Api
 from runtimes.load.program import LoadProgram, SingleStage, StageOutcome
+from runtimes.load.result import LoadResult
+from runtimes.measurement import RequestRecord
+from runtimes.slo import Slo
+from runtimes.statistics import summarise
 from runtimes.validity import CACHE_CONTAMINATED
 from runtimes.workloads.base import Prompt, WorkloadContext
 from runtimes.workloads.synthetic import SyntheticWorkload
@@ -23,6 +31,7 @@ from tracking.records import StageRecord
 
 DEV_MODE = {"VLLM_SERVER_DEV_MODE": "1"}
 SOUND: dict[str, str] = {}
+SHORT_OF_FILES = shortage_reason(errno.EMFILE) or ""
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +98,32 @@ class TestProgram:
         assert attempt.failure.kind is FailureKind.REQUESTS_FAILED
         assert "no request completed in the 0.3 s of the stage" in attempt.failure.message
         assert attempt.stages[0].record.measurement.requests_completed == 0
+
+    def test_as_many_processes_send_as_there_are_cpus_for_them(self) -> None:
+        for fits, most in ((True, len(os.sched_getaffinity(0))), (False, 3)):
+            attempt = attempted(replace(order(), load_processes=3, fit_processes=fits))
+            client = attempt.measured.measurement.client
+            assert client is not None
+            assert client.processes == min(3, most)
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        ([SHORT_OF_FILES] * 3, FailureKind.CLIENT_LIMITED),
+        ([SHORT_OF_FILES] * 2 + ["http 503"], FailureKind.CLIENT_LIMITED),
+        ([SHORT_OF_FILES, "http 503", "http 503"], FailureKind.REQUESTS_FAILED),
+    ],
+)
+def test_who_failed_too_many_requests(errors: list[str], kind: FailureKind) -> None:
+    load = ConcurrencyLoad(2, 12)
+    good = RequestRecord(0, 0, 0, [1, 2], 3, 4, 2, 2)
+    records = tuple(replace(good, error=error) for error in [*errors, *[None] * 9])
+    result = LoadResult(records, 0, 3, 0.0)
+    failure = _too_few_completed(summarise(result, Slo(), load), result, load)
+    assert failure is not None
+    assert failure.kind is kind
+    assert ("engine's log" in failure.remedy) is (kind is FailureKind.REQUESTS_FAILED)
 
 
 class TestWarmUp:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.warmup import Warmed, WarmUp, agree
+from orchestrator.warmup import Warmed, WarmUp, agree, spread
+from runtimes.json_types import Json
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
 from runtimes.load.result import LoadResult
 from runtimes.measurement import RequestRecord
+from runtimes.workloads.append_prefill import AppendPrefillWorkload
 from runtimes.workloads.base import Prompt, Workload, WorkloadContext
 from runtimes.workloads.synthetic import SyntheticWorkload
 
@@ -116,6 +121,61 @@ def test_a_number_of_requests_is_taken_at_its_word() -> None:
     assert warmed(engine, *loads, requests=3) == [Warmed(3, None)] * 2
     assert warmed(engine, *loads, requests=0) == [Warmed(0, None)] * 2
     assert engine.batches == [(4, 10)] * 2 + [(3, 3)] * 2
+
+
+def grid(**settings: Json) -> Workload:
+    return AppendPrefillWorkload.from_settings(settings, WorkloadContext(vocab=1000, seed=1))
+
+
+def test_every_cell_of_a_grid_is_met() -> None:
+    engine, contexts, appends = Engine(), [0, 512, 2048], [8, 32, 128]
+    made = grid(context_length=[*contexts], append_length=[*appends], repeats=8)
+    (found,) = warmed(engine, ConcurrencyLoad(1, 72), made=made)
+    assert found == Warmed(18, True)
+    cells = {(length, append) for length in contexts for append in appends}
+    for wave in (engine.prompts[:9], engine.prompts[9:]):
+        lengths = [len(prompt.token_ids) for prompt in wave]
+        assert (min(lengths), max(lengths)) == (8, 2048 + 128)
+    sent = {(one.shared_tokens, len(one.token_ids) - one.shared_tokens) for one in engine.prompts}
+    assert sent == cells
+
+
+def test_a_number_of_requests_is_spread_over_the_lengths_as_well() -> None:
+    engine = Engine()
+    made = grid(context_length=[0, 2048], append_length=[8, 128], repeats=16)
+    warmed(engine, ConcurrencyLoad(2, 64), requests=4, made=made)
+    assert sorted(len(prompt.token_ids) for prompt in engine.prompts) == [8, 128, 2056, 2176]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 1)), min_size=1, max_size=40),
+    st.integers(1, 20),
+    st.integers(1, 8),
+)
+def test_a_spread_takes_each_once_and_both_ends(
+    lengths: list[tuple[int, int]], count: int, wave: int
+) -> None:
+    prompts = [
+        Prompt((number,) * length, 1, shared_tokens=shared if shared < length else 0)
+        for number, (length, shared) in enumerate(lengths)
+    ]
+    found = spread(prompts, count, wave)
+    assert len(found) == min(count, len(prompts))
+    assert len({id(prompt) for prompt in found}) == len(found)
+
+    def key(prompt: Prompt) -> tuple[int, int]:
+        return prompt.shared_tokens, len(prompt.token_ids)
+
+    if len(found) > 1:
+        assert key(min(found, key=key)) == key(min(prompts, key=key))
+        assert key(max(found, key=key)) == key(max(prompts, key=key))
+
+
+def test_the_waves_of_a_spread_have_the_same_lengths() -> None:
+    prompts = [Prompt((0,) * length, 1) for length in range(1, 101)]
+    found = spread(prompts, 40, 20)
+    means = [fmean(len(prompt.token_ids) for prompt in found[at : at + 20]) for at in (0, 20)]
+    assert means[0] == pytest.approx(means[1], rel=0.01)
 
 
 class Talk(SyntheticWorkload):

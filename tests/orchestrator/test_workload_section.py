@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import yaml
 
 from orchestrator.planning import make_plan
+from orchestrator.scheduler import Waiting
 from orchestrator.spec import Experiment
 from orchestrator.spec.experiment import dump_yaml
 from orchestrator.wiring import Study, wire
 from runtimes.cache_state import CacheState
 from runtimes.errors import SpecError
+from runtimes.json_types import Json
 from runtimes.load.arrivals import (
     ConcurrencyLoad,
     ConstantLoad,
@@ -25,7 +28,11 @@ from runtimes.load.arrivals import (
 )
 from runtimes.load.program import LoadProgram, SingleStage
 from runtimes.load.programs import MaxUnderSloProgram, StagesProgram, SweepProgram
+from runtimes.plan import Allocation
 from runtimes.slo import Slo, SloLimit
+from runtimes.tokenizer import template_sha256
+from search.trial import Params
+from tests.runtimes.workload_files import burstgpt_file, tiny_model
 
 TTFT = Slo((SloLimit("ttft_ms", "p99", 500.0),))
 
@@ -59,7 +66,7 @@ def after(seconds: float, *, reserve: bool = True) -> StopRules:
     [
         ("kind: concurrency, value: 2", ConcurrencyLoad(2, 32)),
         ("kind: concurrency, value: 24", ConcurrencyLoad(24, 192)),
-        ("kind: concurrency, value: 24, requests: 9", ConcurrencyLoad(24, 9)),
+        ("kind: concurrency, value: 24, requests: 24", ConcurrencyLoad(24, 24)),
         ("kind: concurrency, value: 24, duration: 1m", ConcurrencyLoad(24, 2880, after(60))),
         ("kind: concurrency, value: 24, duration: 1s", ConcurrencyLoad(24, 192, after(1))),
         ("kind: constant, rate: 8", ConstantLoad(8, 200)),
@@ -116,7 +123,7 @@ def test_a_load_of_one_stage(section: str, expected: Load) -> None:
             "kind: sweep, points: 3, max_concurrency: 9, requests: 60, duration: 5s",
             SweepProgram(3, 60, TTFT, after(5, reserve=False), 9),
         ),
-        ("kind: max_under_slo", MaxUnderSloProgram(TTFT, 1000)),
+        ("kind: max_under_slo", MaxUnderSloProgram(TTFT, 4000)),
         (
             "kind: max_under_slo, start_rate: 1, max_rate: 9, resolution: 0.1, requests: 80",
             MaxUnderSloProgram(TTFT, 80, StopRules(), 1, 9, 0.1),
@@ -171,7 +178,7 @@ def test_a_load_of_several_stages(section: str, expected: LoadProgram) -> None:
             "kind: max_under_slo",
             [
                 "the highest rate at which ttft p99 ≤ 500 ms holds, to 5 %;",
-                "  each rate until 1,000 requests",
+                "  each stage until 4,000 requests, or sooner where it is far from the limit",
             ],
         ),
     ],
@@ -257,6 +264,81 @@ def test_a_plan_says_what_synthetic_requests_cannot_tell(section: str, note: boo
     ] * note  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("engine", "argument"),
+    [
+        ("vllm", "enable-eplb: [true, false]"),
+        ("sglang", "enable-eplb: [true, false]"),
+        ("sglang", "ep-num-redundant-experts: [0, 16]"),
+    ],
+)
+def test_a_plan_says_so_of_copies_of_experts_too(engine: str, argument: str) -> None:
+    text = f"name: n\nmodel: Qwen/Qwen3-30B-A3B\nengines: {{{engine}: {{search: {{{argument}}}}}}}"
+    (note,) = make_plan(Experiment.from_dict(yaml.safe_load(text)), limit=1).notes
+    assert note.startswith(f"{argument.partition(':')[0]}: what is gained depends on")
+
+
+def test_a_plan_says_what_of_a_trace_is_left_out(tmp_path: Path) -> None:
+    path = burstgpt_file(tmp_path, [(0, 10, 1), (1, 20, 2), (2, 3000, 3), (3, 40, 0)])
+    made = experiment(f"kind: trace, file: {path}, max_input_tokens: 2000")
+    words = make_plan(made, limit=1).load[-1]
+    assert words.startswith("took 2 requests of the file and left 2 out, which ")
+    assert wire(experiment(f"kind: trace, file: {path}, limit: 2")).load_words()[-1] != words
+
+
+# --- tokenizer and chat template ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_model(tmp_path_factory.mktemp("section") / "model")
+    (folder / "chat_template.jinja").write_text("its own: {{ messages }}", encoding="utf-8")
+    return folder
+
+
+def chats_of(section: str, model: Path) -> Study:
+    text = f"""
+name: n
+model: {{id: served, tokenizer: {model}}}
+engines: {{vllm: {{{section}}}}}
+workload: {{api: chat, load: {{kind: concurrency, value: 2}}}}
+cluster: {{kind: in_process, simulated_gpus: 1}}
+"""
+    return wire(Experiment.from_dict(yaml.safe_load(text)))
+
+
+def template_of(study: Study, **values: Json) -> str:
+    """The hash that the record of such a trial has."""
+    params = Params("vllm", {"tp": 1, "pp": 1, "dp": 1, **values})
+    plan = study.admission.plan(params)
+    devices = Allocation("bundle", "node", ("0",), visible=False)
+    return study.order("run", Waiting(0, params, 1), plan, devices).template_sha256
+
+
+def test_a_tokenizer_may_be_elsewhere_than_the_model(model: Path) -> None:
+    study = chats_of("", model)
+    assert study.source == "served"
+    assert all(prompt.messages for prompt in study.workload.prompts("0", 4))
+    assert template_of(study) == template_sha256(str(model))
+    resolved = study.experiment.resolved()
+    assert resolved["model"] == {"id": "served", "tokenizer": str(model)}
+
+
+def test_a_trial_names_the_template_that_it_was_rendered_with(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jinja"
+    other.write_text("{{ messages }}", encoding="utf-8")
+    hashed = hashlib.sha256(b"{{ messages }}").hexdigest()
+    assert template_of(chats_of(f"args: {{chat-template: {other}}}", model)) == hashed
+    assert template_of(chats_of(f"args: {{chat_template: {other}}}", model)) == hashed
+    for unreadable in ("other.jinja", tmp_path / "absent.jinja", "llama-2"):
+        assert template_of(chats_of(f"args: {{chat-template: {unreadable}}}", model)) == ""
+
+    searched = chats_of(f"search: {{chat-template: [null, {other}]}}", model)
+    own = template_of(searched, **{"chat-template": None})
+    assert own == template_sha256(str(model)) != hashed
+    assert template_of(searched, **{"chat-template": str(other)}) == hashed
+
+
 # --- processes ----------------------------------------------------------------------------------
 
 
@@ -272,7 +354,15 @@ def test_a_plan_says_what_synthetic_requests_cannot_tell(section: str, note: boo
             "{kind: concurrency, value: 1}]",
             2,
         ),
+        ("kind: poisson, rate: 180", 3),
+        ("kind: max_under_slo, max_rate: 180", 3),
+        ("kind: max_under_slo", 4),
+        # Streams, requests per second and the speed of a replay cannot be held against each other.
+        ("kind: stages, stages: [{kind: poisson, rate: 180}, {kind: concurrency, value: 200}]", 3),
     ],
 )
 def test_as_many_processes_as_the_heaviest_stage_needs(section: str, processes: int) -> None:
-    assert load(section).load_processes() == processes
+    study = wire(
+        experiment(f"output_tokens: 1000, load: {{{section}}}", "slo: {ttft_ms: {p99: 500}}")
+    )
+    assert study.load_processes() == processes

@@ -8,6 +8,7 @@ from tests.orchestrator.wrong_files import BASE, MISSING, vllm, wrong
 NO_ARRIVALS = "the workload synthetic has no arrival times to replay"
 RECORDED = "use a recorded workload that has them, or concurrency or poisson"
 _PROCESSES = "takes auto or a number of processes, 1 to 256"
+_MORE_REQUESTS = "send several times as many, or hold fewer in flight"
 _RATE = "write requests per second, as `rate: 8`"
 _STAGE_KINDS = "known here: concurrency, constant, gamma, poisson, ramp, replay"
 _KINDS = (
@@ -74,6 +75,27 @@ ALL = [
         "half-a-request-in-flight",
         load("kind: concurrency, value: 2.5"),
         Problem("workload.load.value", "takes a whole number", "2.5"),
+    ),
+    wrong(
+        "fewer-requests-than-streams",
+        load("kind: concurrency, value: 512, requests: 20"),
+        Problem("workload.load", "`requests` (20) are fewer than the 512 that are to be in flight "
+                "at once", "{'kind': 'concurrency', 'value': 512, 'requests': 20}", _MORE_REQUESTS),
+    ),
+    wrong(
+        "fewer-requests-than-a-ramp-reaches",
+        load("kind: ramp, of: concurrency, from: 64, to: 8, over: 1m, requests: 63"),
+        Problem("workload.load", "`requests` (63) are fewer than the 64 that are to be in flight "
+                "at once", "{'kind': 'ramp', 'of': 'concurrency', 'from': 64, 'to': 8, 'over': "
+                "'1m', 'requests': 63}", _MORE_REQUESTS),
+    ),
+    wrong(
+        "fewer-requests-than-streams-of-a-stage",
+        load("kind: stages, requests: 9, stages: [{kind: poisson, rate: 99}, "
+             "{kind: concurrency, value: 10}]"),
+        Problem("workload.load", "`requests` (9) are fewer than the 10 that are to be in flight "
+                "at once", "{'kind': 'stages', 'requests': 9, 'stages': [{'kind': 'poisson', "
+                "'rate': 99}, {'kind': 'concurrency', 'value': 10}]}", _MORE_REQUESTS),
     ),
     wrong(
         "ramp-of-nothing",

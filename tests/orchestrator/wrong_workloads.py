@@ -116,8 +116,9 @@ ALL = [
         "chat-without-a-tokenizer",
         "name: n\nmodel: acme/odd\nengines: {vllm: {}}\nworkload: {api: chat}\n",
         Problem("workload.api", "needs the model's tokenizer.json, which is not on this machine",
-                "model 'acme/odd'",
-                "name a model folder that has it, or fetch it with `hf download acme/odd "
-                "tokenizer.json tokenizer_config.json`"),
+                "'acme/odd'",
+                "name a folder that has it as `model.tokenizer` (servetune bench: --tokenizer), "
+                "or, of a Hub id, fetch it with `hf download acme/odd tokenizer.json "
+                "tokenizer_config.json`"),
     ),
 ]  # fmt: skip

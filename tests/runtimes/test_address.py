@@ -18,10 +18,15 @@ from runtimes.load.address import ServerAddress
         ("http://[::1]:8000", ServerAddress("::1", 8000)),
         ("http://gpu_3.internal:8000", ServerAddress("gpu_3.internal", 8000)),
         ("http://[fe80::1%eth0]:8000", ServerAddress("fe80::1%eth0", 8000)),
+        ("https://gate/openai/v1/", ServerAddress("gate", 443, tls=True, path="/openai")),
+        ("http://gate/openai", ServerAddress("gate", 80, path="/openai")),
+        ("http://gate:8000/a/b-c/v1", ServerAddress("gate", 8000, path="/a/b-c")),
+        ("http://gate/v10", ServerAddress("gate", 80, path="/v10")),
     ],
 )
 def test_a_url_is_an_address(url: str, address: ServerAddress) -> None:
     assert ServerAddress.of(url) == address
+    assert ServerAddress.of(address.url) == address
     assert (address.tls_context() is not None) == address.tls
 
 
@@ -33,8 +38,9 @@ def test_a_url_is_an_address(url: str, address: ServerAddress) -> None:
         ("http://", "names no host"),
         ("http://gpu-3:99999", "is no URL"),
         ("http://gpu-3:port", "is no URL"),
-        ("http://gpu-3/team/a", "goes on after host and port"),
-        ("http://gpu-3/?key=1", "goes on after host and port"),
+        ("http://gpu-3/team a", "has a path with characters that have to be escaped"),
+        ("http://gpu-3/v1?key=1", "has a query or a fragment"),
+        ("http://gpu-3/#v1", "has a query or a fragment"),
         ("http://gpu-3:0", "nothing listens on port 0"),
         ("http://gpu 3:8000", "neither a name nor an address"),
         ("http://gpu-3<:8000", "neither a name nor an address"),

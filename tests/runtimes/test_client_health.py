@@ -11,7 +11,10 @@ import pytest
 
 from runtimes.load.arrivals import ConcurrencyLoad, PoissonLoad, RampLoad
 from runtimes.load.health import LAG_EVERY_S, LoopProbe, ProcessHealth, client_health, held_ratio
+from runtimes.load.result import LoadAborted
 from runtimes.measurement import RequestRecord
+from runtimes.slo import Slo
+from runtimes.statistics import summarise
 from tests.runtimes.load_servers import (
     DONE_EVENT,
     Request,
@@ -47,7 +50,7 @@ def health(**changes: float) -> ProcessHealth:
         "lag_p99_ms": 1.0,
         "lag_max_ms": 2.0,
         "connections_opened": 0,
-        "last_begin_ns": 0,
+        "last_arrival_ns": 0,
     }
     return ProcessHealth(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -60,12 +63,12 @@ def test_a_loop_that_stands_still_is_late_for_every_timer_that_was_due() -> None
         time.sleep(0.3)  # noqa: ASYNC251 (that is the point)
         await asyncio.sleep(0.05)
         probe.stop()
-        return probe.health(connections_opened=3, last_begin_ns=7)
+        return probe.health(connections_opened=3, last_arrival_ns=7)
 
     found = asyncio.run(body())
     assert found.lag_max_ms >= 280
     assert found.lag_p99_ms >= 250
-    assert (found.connections_opened, found.last_begin_ns) == (3, 7)
+    assert (found.connections_opened, found.last_arrival_ns) == (3, 7)
     assert found.duration_s >= 0.55
     assert found.cpu_s < found.duration_s
 
@@ -78,7 +81,7 @@ def test_half_of_a_time_at_a_stand_is_half_of_the_lags() -> None:
         probe.stop()
         return probe
 
-    assert asyncio.run(body()).health(connections_opened=0, last_begin_ns=0).lag_p99_ms >= 980
+    assert asyncio.run(body()).health(connections_opened=0, last_arrival_ns=0).lag_p99_ms >= 980
 
 
 def test_the_cpu_of_a_process_is_counted() -> None:
@@ -89,7 +92,7 @@ def test_the_cpu_of_a_process_is_counted() -> None:
         while time.process_time() < used_s:
             pass
         probe.stop()
-        return probe.health(connections_opened=0, last_begin_ns=0)
+        return probe.health(connections_opened=0, last_arrival_ns=0)
 
     assert asyncio.run(body()).cpu_s >= 0.2
 
@@ -131,7 +134,32 @@ def test_what_is_held_is_counted_from_the_stagger_to_the_last_begin() -> None:
     assert held_ratio(records, one, 0, S) is None
     assert held_ratio(records, job(PoissonLoad(1.0, 4)), 0, 3 * S) is None
     ramp = job(RampLoad("concurrency", 1, 3, 2.0, 4))
-    assert held_ratio(records[2:3], ramp, 0, 4 * S) == pytest.approx(1 - 0.3 / 4 / 2.5, rel=1e-3)
+    grown = [record(0, 0, 0, 9), record(1, 0.5, 0.5, 9), records[2]]
+    assert held_ratio(grown, ramp, 0, 4 * S) == pytest.approx(1 - 0.3 / 4 / 2.5, rel=1e-3)
+
+
+def test_a_loop_that_never_began_its_streams_did_not_hold_them() -> None:
+    few = [record(number, 0.0, 0.0, 1.0) for number in range(20)]
+    assert held_ratio(few, job(ConcurrencyLoad(512, 20)), 0, 0) == 20 / 512
+    turns = [replace(one, turn=number % 5) for number, one in enumerate(few)]
+    assert held_ratio(turns, job(ConcurrencyLoad(8, 20)), 0, 0) == 4 / 8
+    staggered = replace(job(ConcurrencyLoad(4, 100)), stagger_s=2.0)
+    stopped = [record(number, number / 2, number / 2, 9.0) for number in range(3)]
+    assert held_ratio(stopped, staggered, 0, S) == 3 / 4
+    quick = [record(number, number / 100, number / 100, 9.0) for number in range(50)]
+    assert held_ratio(quick, staggered, 0, S // 2) == 1 / 4
+
+
+def test_requests_that_failed_say_nothing_of_what_is_held() -> None:
+    one = job(ConcurrencyLoad(1, 4))
+    refused = [
+        replace(record(number, number, number + 0.3, number + 1), error="http 503")
+        for number in range(3)
+    ]
+    assert held_ratio(refused, one, 0, 3 * S) is None
+    assert held_ratio([*refused, record(3, 3.0, 3.4, 4.0)], one, 0, 4 * S) == pytest.approx(0.9)
+    abandoned = replace(record(3, 3.0, 3.4, 4.0), error="cancelled")
+    assert held_ratio([abandoned, record(0, 0, 0, 3.0)], one, 0, 4 * S) == pytest.approx(0.9)
 
 
 def test_a_stage_that_goes_well_says_so() -> None:
@@ -152,6 +180,18 @@ def test_a_stage_that_goes_well_says_so() -> None:
     assert 0.5 < found.held_ratio <= 1
     assert found.cpu_s > 0
     assert result.last_arrival_ns == max(one.scheduled_ns for one in result.records)
+
+
+def test_a_server_that_refuses_everything_is_no_limit_of_the_client() -> None:
+    async def body() -> LoadAborted:
+        with pytest.raises(LoadAborted) as caught:
+            await load_handler(sending(response(b"", status=503)), ConcurrencyLoad(4, 500))
+        return caught.value
+
+    result = asyncio.run(body()).result
+    assert result.client is not None
+    assert result.client.held_ratio is None
+    assert summarise(result, Slo(), ConcurrencyLoad(4, 500)).client_limits == ()
 
 
 def test_connections_opened_within_the_stage_are_counted() -> None:

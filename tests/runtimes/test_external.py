@@ -38,6 +38,7 @@ def test_nothing_is_started() -> None:
         ("http://engine.example", "http://engine.example:80"),
         ("https://engine.example/v1/", "https://engine.example:443"),
         ("http://[::1]:9000", "http://[::1]:9000"),
+        ("https://engine.example/openai/v1", "https://engine.example:443/openai"),
     ],
 )
 def test_a_url_is_reduced_to_where_the_server_listens(url: str, base: str) -> None:
@@ -52,12 +53,24 @@ def test_a_url_is_reduced_to_where_the_server_listens(url: str, base: str) -> No
         ({"url": "127.0.0.1:8000"}, "does not begin with http"),
         ({"url": "http://"}, "names no host"),
         ({"url": URL, "gpus": 0}, "gpus is a number from 1, got 0"),
+        (
+            {"url": URL, "drop_fields": ["top_k", "max_tokens"]},
+            "option drop_fields: requests can do without temperature, top_p, top_k, ignore_eos, "
+            "min_tokens, got 'max_tokens'",
+        ),
+        ({"url": URL, "drop_fields": [["top_k"]]}, "got ['top_k']"),
     ],
 )
 def test_options_that_reach_no_server(options: dict[str, Json], words: str) -> None:
     with pytest.raises(UserError) as caught:
         ENGINE.plan(replace(CONFIG, options=options))
     assert words in str(caught.value)
+
+
+def test_requests_without_some_fields_are_another_configuration() -> None:
+    dropping = replace(CONFIG, options={"url": URL, "gpus": 4, "drop_fields": ["top_k"]})
+    assert ENGINE.plan(dropping).dropped_fields == {"top_k"}
+    assert ENGINE.plan(dropping).config_id != ENGINE.plan(CONFIG).config_id
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad
+from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, ReplayLoad
 from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient
 from runtimes.load.result import LoadProgress
+from runtimes.load.sender import Share
+from runtimes.load.shares import dealt, planned
+from runtimes.workloads.base import Prompt
 from tests.runtimes.load_servers import (
     DONE_EVENT,
     HOST,
@@ -50,6 +53,21 @@ def test_every_request_of_a_good_server_is_recorded_in_full(load: Load) -> None:
         assert record.end_ns <= result.ended_ns
     asked = [request.json()["prompt"] for request in server.requests]
     assert sorted(asked, key=str) == sorted([list(p.token_ids) for p in prompts(30)], key=str)
+
+
+def test_a_replay_has_a_connection_for_each_session_of_its_first_stays() -> None:
+    """A burst of 90, 30 more within the stagger at this speed, and the rest later."""
+    at_s = [0.0] * 90 + [3.0] * 30 + [10.0] * 80
+    asked = [Prompt((number,), 1, at_s=when) for number, when in enumerate(at_s)]
+    burst = replace(job(ReplayLoad(4.0, len(asked))), prompts=asked, stagger_s=1.0)
+    shares = dealt(planned(burst), burst.load, 2)
+    assert Share(burst, planned(burst)).connections == 120
+    assert [Share(burst, one, number, 2).connections for number, one in enumerate(shares)] == [
+        60, 60,
+    ]  # fmt: skip
+    assert Share(burst, shares[0][-10:], 0, 2).connections == 10
+    at_once = replace(burst, stagger_s=0.0, prompts=asked[120:], load=ReplayLoad(1.0, 70))
+    assert Share(at_once, planned(at_once)).connections == 70
 
 
 def test_the_body_pins_length_sampling_and_usage() -> None:

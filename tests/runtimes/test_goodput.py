@@ -61,6 +61,39 @@ def test_in_a_closed_loop_the_requests_that_end_in_the_window_are_judged() -> No
     assert found.goodput == found.request_throughput == pytest.approx(36 / 9.003)
 
 
+def _whole(index: int) -> RequestRecord:
+    """Three tokens that came in one read."""
+    return record(
+        index, sent_ms=index, chunks_ms=(index + 9, index + 9, index + 9), end_ms=index + 9
+    )
+
+
+@pytest.mark.parametrize("metric", ["tpot_ms", "itl_ms"])
+def test_an_answer_that_came_whole_has_no_time_per_token(metric: str) -> None:
+    assert _whole(0).tpot_ms is None
+    found = measure(_whole(0), _whole(1), slo=Slo((SloLimit(metric, "p99", 1e6),)))
+    assert (found.tpot_ms, found.itl_ms) == (None, None)
+    assert (found.goodput, found.slo_attainment, found.slo_met) == (0.0, 0.0, False)
+    assert found.ttft_ms is not None and found.flags == ("not_streamed",)
+
+
+@pytest.mark.parametrize(("whole", "flagged"), [(1, False), (2, True)])
+def test_a_few_answers_that_came_whole_are_left_out(whole: int, flagged: bool) -> None:
+    """Of twenty of several tokens; those of one token have nothing to stream."""
+    single = record(99, chunks_ms=(5,), end_ms=6, output=1, requested=1)
+    others = [_whole(index) for index in range(whole)]
+    slo = Slo((SloLimit("tpot_ms", "p99", 50.0),))
+    found = measure(*evenly(20 - whole), *others, *[single] * 5, slo=slo)
+    assert found.tpot_ms is not None and found.tpot_ms.count == 20 - whole
+    assert ("not_streamed" in found.flags, found.slo_met) == (flagged, not flagged)
+    assert found.slo_attainment == pytest.approx((25 - whole) / 25)
+
+
+def test_what_nobody_counted_meets_no_limit_on_its_tokens() -> None:
+    slo = Slo((SloLimit("tpot_ms", "p99", 1e6),))
+    assert measure(replace(FAST, output_tokens=None), slo=slo).slo_attainment == 0.0
+
+
 def test_what_a_hopeless_stage_abandoned_meets_no_limit() -> None:
     limits = (SloLimit("ttft_ms", "p99", 300.0), SloLimit("e2e_ms", "p50", 800.0))
     survivors = LoadResult((FAST, SLOW), 0, 0, 0.0, stopped_by="hopeless")

@@ -165,6 +165,10 @@ def test_times_are_no_whole_numbers_and_may_be_nothing() -> None:
             {"distribution": "empirical", "file": "nowhere.csv"},
             "t.file: no such file; relative paths start from",
         ),
+        (
+            {"distribution": "empirical", "file": "/dev/zero"},
+            "t.file: must be a regular file and is a device, a pipe or a socket, got '/dev/zero'",
+        ),
         ({"distribution": "mixture", "components": 3}, "t.components: must be a list"),
         ({"distribution": "mixture", "components": [4]}, "t.components[0]: must be a mapping"),
         (

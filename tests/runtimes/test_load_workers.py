@@ -16,13 +16,14 @@ import uvloop
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, StopRules
+from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, ReplayLoad, StopRules
 from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient
 from runtimes.load.job import LoadJob
 from runtimes.load.result import LoadResult
 from runtimes.load.workers import LoadWorkers, Server, processes_for
 from runtimes.slo import Slo, SloLimit
+from runtimes.statistics import summarise
 from runtimes.workloads.base import Prompt
 from tests.runtimes.load_servers import HOST, Request, good, serving
 from tests.runtimes.load_stages import job, prompts, workers_at
@@ -126,6 +127,7 @@ def test_merged_workers_equal_one(bench: Bench, job: LoadJob) -> None:
         assert {record[-1] for record in sent(result)} == {None}
         if schedule is not None:
             assert begun(result) == dict(zip(firsts, schedule, strict=True))
+            assert result.last_arrival_ns == result.started_ns + schedule[-1]
         for _, turns in groupby(result.records, key=lambda record: record.session):
             ordered = list(turns)
             if ordered[0].session is None:
@@ -231,6 +233,37 @@ def test_a_worker_has_no_socket_of_its_parent() -> None:
     asyncio.run(body())
 
 
+def test_a_slot_that_is_busy_when_a_stage_is_stopped_had_not_run_out() -> None:
+    """One request of the first wave takes much longer than the stage lasts."""
+    long_s, stage_s = 3.0, 1.0
+
+    async def body() -> list[LoadResult]:
+        async def one_long(request: Request, writer: asyncio.StreamWriter) -> None:
+            first = request.json()["prompt"] == list(prompts(1)[0].token_ids)
+            await asyncio.sleep(long_s if first else 0.01)
+            await good(request, writer)
+
+        one = job(ConcurrencyLoad(3, 10_000, StopRules(duration_s=stage_s)))
+        found = []
+        async with serving(one_long) as server:
+            async with HttpClient(HOST, server.port) as client:
+                found.append(await run_load(client, one))
+            for count in (1, 2, 3):
+                async with LoadWorkers([Server(HOST, server.port)], processes=count) as workers:
+                    found.append(await workers.run(one))
+        return found
+
+    for result in asyncio.run(body()):
+        assert result.stopped_by == "duration"
+        assert result.last_arrival_ns is not None
+        last_s = (result.last_arrival_ns - result.started_ns) / 1e9
+        assert stage_s <= last_s < long_s
+        measured = summarise(result, Slo(), ConcurrencyLoad(3, 10_000))
+        assert measured.window is not None
+        assert measured.window.rule == "tail"
+        assert measured.window.end_s < long_s
+
+
 def test_rules_are_judged_over_all_workers() -> None:
     async def body() -> tuple[LoadResult, LoadResult]:
         async with workers_at(good, 2) as (workers, _):
@@ -275,18 +308,27 @@ def test_too_few_prompts_are_refused_before_anything_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "output_tokens", "cpus", "expected"),
+    ("load", "turns", "expected"),
     [
-        (ConcurrencyLoad(256, 1), 0, 8, 1),
-        (ConcurrencyLoad(257, 1), 0, 8, 2),
-        (ConcurrencyLoad(10_000, 1), 0, 8, 8),
-        (PoissonLoad(100.0, 1), 600, 8, 1),
-        (PoissonLoad(100.0, 1), 601, 8, 2),
-        (PoissonLoad(0.1, 1), 0, 1, 1),
-        (PoissonLoad(1e308, 1), 640, 8, 8),  # beyond what a float holds
+        (ConcurrencyLoad(256, 1), [1], 1),
+        (ConcurrencyLoad(257, 1), [1], 2),
+        (ConcurrencyLoad(10_000, 1), [1], 8),
+        (PoissonLoad(100.0, 1), [600], 1),
+        (PoissonLoad(100.0, 1), [602], 2),
+        (PoissonLoad(100.0, 1), [400, 201], 2),  # a session's answers count together
+        (PoissonLoad(0.1, 1), [1], 1),
+        (PoissonLoad(1e308, 1), [640], 8),  # beyond what a float holds
+        (ReplayLoad(1.0, 1), [6000], 1),  # ten sessions in two seconds
+        (ReplayLoad(10.0, 1), [6000], 1),
+        (ReplayLoad(10.0, 1), [18_000], 3),  # within one second, whatever the speed
     ],
 )
 def test_processes_are_as_many_as_a_load_is_worth(
-    load: Load, output_tokens: int, cpus: int, expected: int
+    load: Load, turns: list[int], expected: int
 ) -> None:
-    assert processes_for(load, cpus, output_tokens=output_tokens) == expected
+    sample = [
+        Prompt((1,), tokens, session=session, turn=turn, at_s=session / 4.5)
+        for session in range(10)
+        for turn, tokens in enumerate(turns)
+    ]
+    assert processes_for(load, sample, most=8) == expected

@@ -54,7 +54,7 @@ def test_one_stream_comes_first_then_rates_that_double_as_long_as_they_hold() ->
     assert [load.stop.hopeless for load in loads[1:]] == [True] * 7 + [False] * len(loads[8:])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(capacity=st.floats(0.01, 1e4), slope=st.floats(1.0, 40.0), start=st.floats(0.2, 20.0))
 def test_without_noise_the_capacity_is_found_from_anywhere(
     capacity: float, slope: float, start: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,12 @@ def test_request_fields_win() -> None:
     options: Json = {"include_usage": True, "continuous_usage_stats": True}
     body = json.loads(request_body(PROMPT, job(Api.CHAT, stream_options=options)))
     assert body["stream_options"] == options
+
+
+def test_dropped_fields_are_not_sent_whoever_adds_them() -> None:
+    dropped = frozenset({"ignore_eos", "min_tokens"})
+    body = json.loads(request_body(PROMPT, replace(job(Api.CHAT), dropped_fields=dropped)))
+    assert COMMON.keys() - body.keys() == dropped
 
 
 @pytest.mark.parametrize("api", Api)

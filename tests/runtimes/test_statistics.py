@@ -141,7 +141,8 @@ def test_nothing_completed_gives_no_distributions_and_zeros(
     assert (found.ttft_ms, found.tpot_ms, found.itl_ms, found.e2e_ms) == (None,) * 4
     assert (found.request_throughput, found.total_throughput, found.goodput) == (0.0, 0.0, 0.0)
     assert [verdict.value_ms for verdict in found.slo] == [None] * 4
-    assert not found.slo_met
+    assert (found.slo_met, found.window) == (False, None)
+    assert not measure(*records).slo_met  # nor where there is nothing to be met
     assert found.flags == (("request_errors",) if records else ())
 
 
@@ -218,12 +219,23 @@ def test_failed_requests_are_never_good() -> None:
     [
         ((record(0, end_ms=1, output=99, requested=100),), ()),
         ((record(0, end_ms=1, output=98, requested=100),), ("short_output",)),
-        ((record(0, end_ms=1, output=None),), ("usage_missing", "short_output")),
+        ((record(0, end_ms=1, output=101, requested=100),), ()),
+        ((record(0, end_ms=1, output=102, requested=100),), ("long_output",)),
+        ((record(0, end_ms=1, output=None),), ("usage_missing",)),
+        ((record(0, end_ms=1, prompt=None),), ("usage_missing",)),
+        (
+            (record(0, end_ms=1, output=None), record(1, end_ms=1, output=2)),
+            ("usage_missing", "short_output"),
+        ),
+        ((record(0, end_ms=1, chunks_ms=(1, 1, 1)),), ("not_streamed",)),
         ((record(0, scheduled_ms=0, sent_ms=10, end_ms=20),), ()),
         ((record(0, scheduled_ms=0, sent_ms=10.1, end_ms=20),), ("client_limited",)),
         ((FAST, replace(FAILED, sent_ns=FAILED.scheduled_ns + 50 * MS)), ("request_errors",)),
     ],
-    ids=["enough", "short", "no usage", "in time", "late", "late and failed"],
+    ids=[
+        *("enough", "short", "hardly more", "long", "no output counted", "no prompt counted"),
+        *("one counted and short", "whole", "in time", "late", "late and failed"),
+    ],
 )
 def test_flags(records: tuple[RequestRecord, ...], flags: tuple[str, ...]) -> None:
     assert measure(*records).flags == flags
@@ -235,13 +247,13 @@ def test_throughputs_are_of_the_window_and_counts_of_the_whole_stage() -> None:
     assert (found.window.rule, found.window.start_s, found.window.end_s) == ("tail", 0.0, 3.9)
     assert (found.requests_completed, found.input_tokens, found.output_tokens) == (40, 400, 120)
     assert found.duration_s == 4.05
-    # By 3.9 s, 38 requests have ended; 39 first and second chunks have come, and 38 third ones.
-    assert found.request_throughput == pytest.approx(38 / 3.9)
+    # By 3.9 s, 38 requests have ended, and two of the three chunks of another have come.
+    assert found.request_throughput == pytest.approx((38 + 2 / 3) / 3.9)
     # All 40 were scheduled by then and good; 39 gaps between them took 3.9 s.
     assert found.goodput == pytest.approx(10.0)
-    assert found.input_throughput == pytest.approx(390 / 3.9)
+    assert found.input_throughput == pytest.approx(10 * (38 + 2 / 3) / 3.9)
     assert found.output_throughput == pytest.approx(116 / 3.9)
-    assert found.total_throughput == pytest.approx(506 / 3.9)
+    assert found.total_throughput == pytest.approx((116 + 1160 / 3) / 3.9)
     assert found.slo_attainment == 1.0
 
 
@@ -300,6 +312,29 @@ def test_prompt_tokens_are_counted_as_sent_as_meant_and_as_found() -> None:
     assert (found.cached_prompt_tokens, found.prompt_token_excess) == (7, 3)
     as_text = measure(*evenly(3))
     assert (as_text.cached_prompt_tokens, as_text.prompt_token_excess) == (None, None)
+
+
+def test_tokens_that_were_not_counted_are_not_zero() -> None:
+    found = measure(FAST, replace(SLOW, output_tokens=None))
+    assert (found.input_tokens, found.output_tokens) == (20, None)
+    assert (found.output_throughput, found.total_throughput) == (None, None)
+    assert found.input_throughput == pytest.approx(20 / 2.0)
+    assert found.achieved_output_ratio is None
+    assert not {"output_throughput", "total_throughput"} & found.intervals.keys()
+    assert found.request_throughput == pytest.approx(1.0)
+    unknown = measure(*(replace(each, prompt_tokens=None, sent_tokens=9) for each in evenly(12)))
+    assert (unknown.input_tokens, unknown.prompt_token_excess) == (None, None)
+    assert {"request_throughput", "output_throughput"} <= unknown.intervals.keys()
+
+
+def test_the_template_is_what_the_shortest_chat_has_beyond_its_contents() -> None:
+    chats = [
+        replace(each, prompt_tokens=100 + template, content_tokens=100)
+        for each, template in zip(evenly(3), (22, 12, 17), strict=True)
+    ]
+    assert measure(*chats).template_tokens == 12
+    assert measure(*chats, replace(FAILED, prompt_tokens=1)).template_tokens == 12
+    assert measure(*evenly(3)).template_tokens is None
 
 
 def test_a_client_that_was_the_limit_is_said_to_be_so() -> None:

@@ -28,7 +28,7 @@ from tests.runtimes.load_servers import (
     silent,
     token_event,
 )
-from tests.runtimes.load_stages import job, load_at
+from tests.runtimes.load_stages import job, load_at, load_handler, workers_at
 
 MS = 1_000_000
 
@@ -193,7 +193,30 @@ def test_what_is_in_flight_at_the_end_of_the_duration_is_awaited(kind: str) -> N
     end_ns = result.started_ns + 10**9 // 2
     assert any(one.end_ns > end_ns for one in result.records)
     assert result.last_arrival_ns is not None
-    assert max(one.scheduled_ns for one in result.records) == result.last_arrival_ns
+    last_ns = max(one.scheduled_ns for one in result.records)
+    if kind == "open":
+        assert result.last_arrival_ns == last_ns
+    else:  # its slots were all taken, and would have been until then
+        assert result.last_arrival_ns >= end_ns > last_ns
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_a_duration_stops_nothing_where_nothing_was_left_to_send(processes: int) -> None:
+    async def body() -> LoadResult:
+        async def slow(request: Request, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.6)
+            await good(request, writer)
+
+        load = ConcurrencyLoad(4, 4, StopRules(duration_s=0.4))
+        if not processes:
+            return (await load_handler(slow, load))[0]
+        async with workers_at(slow, processes) as (workers, _):
+            return await workers.run(job(load))
+
+    result = asyncio.run(body())
+    assert [one.error for one in result.records] == [None] * 4
+    assert result.stopped_by == ""
+    assert result.ended_ns - result.started_ns >= 6 * 10**8
 
 
 def test_a_hopeless_stage_leaves_no_record_of_what_it_abandons() -> None:

@@ -54,7 +54,7 @@ def test_azure(tmp_path: Path) -> None:
     prompts = made.prompts("0", 10)
     assert sizes(prompts) == [(30, 4), (20, 5), (9, 6)]
     assert [prompt.at_s for prompt in prompts] == pytest.approx([0, 1.1000001, 1.52004], abs=1e-9)
-    assert (made.size, made.left_out, made.max_context) == (3, 1, 34)
+    assert (made.size, made.recording.left_out, made.max_context) == (3, 1, 34)
 
 
 def test_burstgpt_in_the_order_of_arrival(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_burstgpt_in_the_order_of_arrival(tmp_path: Path) -> None:
     prompts = made.prompts("0", 10)
     assert sizes(prompts) == [(20, 2), (10, 1), (30, 3)]
     assert [prompt.at_s for prompt in prompts] == [0, 2.5, 2.5]
-    assert made.left_out == 1
+    assert made.recording.left_out == 1
 
 
 def test_mooncake_blocks_are_shared_prefixes(tmp_path: Path) -> None:
@@ -165,7 +165,9 @@ def test_what_is_taken(
     made = trace(burstgpt_file(tmp_path, rows), CONTEXT, **others)
     prompts = made.prompts("0", 10)
     assert [len(prompt.token_ids) for prompt in prompts] == expected
-    assert (made.left_out, prompts[0].at_s) == (left_out, 0)
+    assert (made.recording.left_out, prompts[0].at_s) == (left_out, 0)
+    words = f"took {len(expected)} requests of the file and left {left_out} out, which have no "
+    assert made.selection.startswith(words) if left_out else made.selection == ""
     blocks = [(at, 10 * at, at, list(range(at))) for at in range(1, 5)]
     made = trace(mooncake_file(tmp_path, blocks), CONTEXT, block_tokens=10, **others)
     assert [len(prompt.token_ids) for prompt in made.prompts("0", 10)] == expected
@@ -177,10 +179,10 @@ def test_length_files_keep_the_lengths_of_a_row_together(tmp_path: Path) -> None
     found = sizes(made.prompts("0", 2000))
     assert {given + asked for given, asked in found} == {1000}
     assert len(set(found)) > 280
-    assert (made.left_out, made.size, made.max_context) == (2, None, 1000)
+    assert (made.recording.left_out, made.size, made.max_context) == (2, None, 1000)
     assert found != sizes(made.prompts("1", 2000))
     assert sharegpt(path, max_input_tokens=7, limit=4).max_context == 1000
-    assert sharegpt(path, max_input_tokens=7, limit=4).left_out == 294
+    assert sharegpt(path, max_input_tokens=7, limit=4).recording.left_out == 294
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +196,7 @@ def test_texts_are_replayed_turn_by_turn(tmp_path: Path, model: Path) -> None:
     made = trace(path, context)
     prompts = made.prompts("0", 10)
     assert [(p.session, p.turn) for p in prompts] == [(0, 0), (1, 0), (1, 1), (2, 0)]
-    assert (made.size, made.left_out, made.content_free) == (4, 1, False)
+    assert (made.size, made.recording.left_out, made.content_free) == (4, 1, False)
     texts = [text for _, text in prompts[2].messages]
     assert texts[0].endswith("\n\nName the device.")
     assert texts[1:] == ["the accelerator", "and the engine?"]
@@ -228,7 +230,7 @@ def test_long_texts_are_left_out(tmp_path: Path, model: Path) -> None:
     whole = trace(path, context)
     longest = max(len(prompt.token_ids) for prompt in whole.prompts("0", 10))
     cut = trace(path, context, max_input_tokens=longest - 1)
-    assert (cut.size, cut.left_out) == (3, 2)
+    assert (cut.size, cut.recording.left_out) == (3, 2)
     assert trace(path, context, limit=2).size == 2
     with pytest.raises(ValueError, match=r"^too_long: texts cannot be cut short.* got 'clip'"):
         trace(path, context, too_long="clip")
@@ -262,6 +264,7 @@ DATE = "2023-11-16 18:17:03.97"
     ("workload", "write", "message"),
     [
         ("trace", lambda folder: folder / "absent", "file: no such file, got"),
+        ("sharegpt", lambda folder: folder, "file: must be a regular file and is a folder, got"),
         ("trace", plain("a", "x,y", "1,2"), "file: {}: is no trace of a known format (azure, "),
         ("trace", plain("a", ""), "file: {}: is no trace of a known format"),
         (
@@ -389,7 +392,7 @@ def test_real_traces_are_replayed(name: str, rows: int, first: list[tuple[int, i
 @needs_facts
 def test_real_length_files_are_drawn_from() -> None:
     made = sharegpt(fact("sharegpt-lengths.csv.gz"))
-    assert made.left_out == 819
+    assert made.recording.left_out == 819
     assert made.max_context <= 614 + 3333
     prompts = made.prompts("0", 1000)
     assert len({prompt.token_ids for prompt in prompts}) == 1000

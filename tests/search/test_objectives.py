@@ -92,6 +92,20 @@ def test_cost_is_the_price_of_a_million_tokens() -> None:
     assert cost.value(replace(MEASURED, total_throughput=0.0), gpus=4, gpu_price_per_hour=1) is None
 
 
+def test_rates_of_tokens_that_nobody_counted_have_no_value() -> None:
+    unknown = replace(
+        MEASURED,
+        output_tokens=None,
+        output_throughput=None,
+        total_throughput=None,
+    )
+    names = ("output_throughput", "output_throughput_per_gpu", "total_throughput")
+    for name in (*names, "energy_per_token_j", "cost_per_million_tokens"):
+        found = OBJECTIVES.get(name).value(unknown, gpus=4, gpu_price_per_hour=3.6)
+        assert found is None
+    assert OBJECTIVES.get("input_throughput").value(unknown, gpus=4) == 800.0
+
+
 def test_only_cost_needs_a_price() -> None:
     needing = [name for name, entry in OBJECTIVES.entries().items() if entry.requires_price]
     assert needing == ["cost_per_million_tokens"]

@@ -20,6 +20,12 @@ def counted(number: int, engine: str, excess: int | None) -> TrialRecord:
     return trial_record(number, engine=engine, measured=measured)
 
 
+def chatted(number: int, engine: str, template: int) -> TrialRecord:
+    """A trial of chats, around whose contents an engine's template puts so many tokens."""
+    plain = replace(measurement(), sent_prompt_tokens=0, template_tokens=template)
+    return trial_record(number, engine=engine, measured=plain)
+
+
 def test_engines_that_agree_need_no_words() -> None:
     assert prompt_count_note([]) is None
     assert prompt_count_note([counted(0, "vllm", 0), counted(1, "sglang", 0)]) is None
@@ -36,6 +42,13 @@ def test_a_difference_is_told_per_engine_to_the_token() -> None:
     )
     assert note is not None
     assert "sglang +1 to +3; vllm +0." in note
+
+
+def test_chats_are_compared_by_their_templates() -> None:
+    assert prompt_count_note([chatted(0, "vllm", 12), chatted(1, "sglang", 12)]) is None
+    note = prompt_count_note([chatted(0, "vllm", 12), chatted(1, "sglang", 40)])
+    assert note is not None
+    assert "sglang +40; vllm +12." in note
 
 
 def test_of_several_vllms_one_that_differs_is_found() -> None:

@@ -158,7 +158,8 @@ def _distribution(latency: str, distribution: Distribution | None) -> Row:
 def _per_gpu(measurement: Measurement | None, gpus: int) -> Row:
     if measurement is None or gpus < 1:
         return {}
-    return {f"{name}_per_gpu": getattr(measurement, name) / gpus for name in THROUGHPUT_UNITS}
+    rates = {name: getattr(measurement, name) for name in THROUGHPUT_UNITS}
+    return {f"{name}_per_gpu": rate / gpus for name, rate in rates.items() if rate is not None}
 
 
 def _failure(failure: Failure | None) -> Row:

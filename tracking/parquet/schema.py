@@ -132,6 +132,7 @@ def _measurement() -> list[ArrowField]:
         _column("achieved_output_ratio", pa.float64(), "ratio"),
         _column("sent_prompt_tokens", pa.int64(), "tokens"),
         _column("prompt_token_excess", pa.int64(), "tokens"),
+        _column("template_tokens", pa.int64(), "tokens"),
         _column("shared_prompt_tokens", pa.int64(), "tokens"),
         _column("cached_prompt_tokens", pa.int64(), "tokens"),
         _column("tokens_per_chunk", pa.float64(), "tokens/chunk"),
