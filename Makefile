@@ -102,7 +102,7 @@ test-rest: $(VENV)/.dev
 
 test-faults: $(VENV)/.dev
 	$(PYTEST) -m faults
-	@set -e; for round in 1 2 3 4 5; do \
+	@set -e; for round in 1 2 3; do \
 	  $(PYTEST) tests/runtimes/test_guard.py tests/runtimes/test_supervisor.py; \
 	done
 
