@@ -64,7 +64,8 @@ class Study:
     """An experiment, wired. Pure but for `secrets`, which reads the environment.
 
     `bundles` is what the capacity rule looks at; None until a cluster has been seen, and then
-    trials that no bundle can hold are excluded before launch.
+    trials that no bundle can hold are excluded before launch. `model_template_sha256` is the hash
+    of the model's own chat template; empty where it is unknown, or nothing is a chat.
     """
 
     experiment: Experiment
@@ -77,6 +78,7 @@ class Study:
     workload: Workload
     program: LoadProgram
     cache: CacheState
+    model_template_sha256: str = ""
     bundles: Iterable[Bundle] | None = None
     admission: Admission = field(init=False)
 
@@ -216,11 +218,10 @@ class Study:
         """Hash of the template that chats of a trial are rendered with; empty where it is unknown,
         or nothing is a chat.
         """
-        spec = self.experiment.spec
-        if Api(spec.workload.api) is not Api.CHAT:
+        if Api(self.experiment.spec.workload.api) is not Api.CHAT:
             return ""
         named = named_template_sha256(self.admission.config(params).args)
-        return template_sha256(*spec.model.tokenizer_source) or "" if named is None else named
+        return self.model_template_sha256 if named is None else named
 
     def _capacity(self, plan: DeploymentPlan) -> str | None:
         if self.bundles is None:
@@ -250,9 +251,17 @@ def wire(experiment: Experiment) -> Study:
         workload=workload,
         program=spec.workload.load.program(spec.limits(), Supply.of(workload)),
         cache=_cache_state(spec.workload.cache, workload),
+        model_template_sha256=_model_template(experiment),
     )
     study.bundles = _declared_bundles(experiment)
     return study
+
+
+def _model_template(experiment: Experiment) -> str:
+    spec = experiment.spec
+    if Api(spec.workload.api) is not Api.CHAT:
+        return ""
+    return template_sha256(*spec.model.tokenizer_source) or ""
 
 
 def _declared_bundles(experiment: Experiment) -> list[Bundle] | None:
