@@ -22,7 +22,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "huggingface_hub": ("runtimes/hub.py",),
     "jinja2": ("tracking/report*.py",),
     "markupsafe": ("tracking/report*.py",),
-    "numpy": ("runtimes/*", "tracking/parquet/*"),
+    "numpy": ("runtimes/*", "search/perfmodel/*", "tracking/parquet/*"),
     "optuna": ("search/samplers/*", "search/analysis/*", "tracking/export/*"),
     "orjson": ("runtimes/load/*",),
     "pandas": ("tracking/parquet/*", "tracking/open.py"),

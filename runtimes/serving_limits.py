@@ -1,0 +1,38 @@
+"""What an engine is told about batches and memory, in words that no engine owns: sizes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingLimits:
+    """Limits of one replica; what the engine would use where nothing is set.
+
+    Attributes:
+        max_num_seqs: sequences that run at once, per group of ranks with sequences of its own.
+        max_num_batched_tokens: tokens of one step, per such group.
+        memory_fraction: share of the accelerator's memory (or of what is free) it may use.
+        fraction_of: `total`: weights and all else come out of the share, the rest is KV cache;
+            `free`: the share of what is free after loading is KV cache.
+        max_model_len: longest sequence; 0 for what the model was made for.
+        chunked_prefill: True when prompts may be cut to fill a step.
+        prefix_caching: True when prompts reuse what earlier ones computed.
+        block_size: tokens of one block of the KV cache.
+        compiled_graphs: False when kernels are launched one by one.
+        kv_cache_bytes: size of the KV cache where it is given outright; 0 when it is not.
+        draft_tokens: tokens drafted per step by speculative decoding; 0 without.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    memory_fraction: float = 0.9
+    fraction_of: Literal["total", "free"] = "total"
+    max_model_len: int = 0
+    chunked_prefill: bool = True
+    prefix_caching: bool = True
+    block_size: int = 16
+    compiled_graphs: bool = True
+    kv_cache_bytes: int = 0
+    draft_tokens: int = 0

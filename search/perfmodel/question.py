@@ -1,0 +1,116 @@
+"""What the performance model is asked: one deployment under one load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtimes.hardware import Accelerator
+from runtimes.model import ModelFacts
+from runtimes.quantization import Quantization
+from runtimes.serving_limits import ServingLimits
+from search.perfmodel.layers import LayerGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How one replica of an engine lies over its GPUs: a layout with nothing left open.
+
+    A pipeline stage has `tp · groups · pcp` GPUs, and so have its experts:
+    `expert_tp · expert_ep`.
+
+    Attributes:
+        tp: ranks that share the attention of one sequence.
+        groups: groups of such ranks with sequences of their own that share one set of experts
+            (attention data parallel).
+        pp: pipeline stages.
+        pcp: ranks among which one prompt is split.
+        dcp: ranks, of the `tp`, among which the KV cache of one sequence is split.
+        sequence_parallel: True when what lies between the blocks is split over the `tp` ranks.
+        dense_tp: ranks that share a dense MLP.
+        expert_tp: ranks that share each expert.
+        expert_ep: ranks with different experts.
+        replicas: copies of all this that share nothing.
+    """
+
+    tp: int = 1
+    groups: int = 1
+    pp: int = 1
+    pcp: int = 1
+    dcp: int = 1
+    sequence_parallel: bool = False
+    dense_tp: int = 1
+    expert_tp: int = 1
+    expert_ep: int = 1
+    replicas: int = 1
+
+    @property
+    def stage_gpus(self) -> int:
+        """GPUs of one pipeline stage."""
+        return self.tp * self.groups * self.pcp
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in all."""
+        return self.stage_gpus * self.pp * self.replicas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speculation:
+    """Drafts per step, and the share of them that is accepted, each given the one before it."""
+
+    draft_tokens: int
+    acceptance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One deployment.
+
+    Attributes:
+        engine: registered name of the engine whose overheads and memory rule hold.
+        limits: what the engine was told about batches and memory.
+        layers: layers with degrees of their own; empty for those that follow from `spread`.
+    """
+
+    model: ModelFacts
+    accelerator: Accelerator
+    engine: str
+    spread: Spread = field(default_factory=Spread)
+    quantization: Quantization = field(default_factory=Quantization)
+    limits: ServingLimits = field(default_factory=ServingLimits)
+    speculation: Speculation | None = None
+    layers: tuple[LayerGroup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests of one kind; exactly one of the last three says how many.
+
+    Attributes:
+        input_tokens: mean length of a prompt.
+        output_tokens: mean length of an answer.
+        prefix_hit: share of a prompt that is found in the prefix cache, in [0, 1).
+        concurrency: requests under way at any time, over all replicas (closed loop).
+        request_rate: requests that arrive per second, over all replicas, at random (open loop).
+        saturated: True for more requests at once than memory and limits let run (offline).
+    """
+
+    input_tokens: float
+    output_tokens: float
+    prefix_hit: float = 0.0
+    concurrency: float | None = None
+    request_rate: float | None = None
+    saturated: bool = False
+
+    def __post_init__(self) -> None:
+        given = (self.concurrency is not None, self.request_rate is not None, self.saturated)
+        if sum(given) != 1:
+            raise ValueError("give one of concurrency, request_rate and saturated")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A deployment and what is sent to it."""
+
+    configuration: Configuration
+    load: Load
