@@ -292,6 +292,7 @@ class Driver:
     def _launch(self, action: Launch) -> None:
         trial, allocation = action.trial, action.allocation
         plan = self._study.admission.plan(trial.params)
+        expected = self._study.predictions.expected(trial.params)
         self._journal.append(
             Launched(
                 trial.number,
@@ -299,6 +300,7 @@ class Driver:
                 allocation.bundle,
                 allocation.node,
                 list(allocation.gpu_ids),
+                expected.finite() if expected is not None else {},
             )
         )
         self._cluster.launch(self._study.order(self._run, trial, plan, allocation))

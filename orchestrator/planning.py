@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from orchestrator.mapping import MappedRow, mapped_rows
 from orchestrator.spec.experiment import Experiment
@@ -12,6 +15,9 @@ from runtimes.json_types import Json
 from runtimes.plan import DeploymentPlan
 from search.expansion import Excluded, Expansion, baseline, expand, sampled_exclusions
 from search.trial import Params
+
+if TYPE_CHECKING:
+    from search.perfmodel.expected import Expected
 
 _PROPOSALS = 20
 """Seeded proposals listed at most of a space that is not counted."""
@@ -26,11 +32,22 @@ _DRAWN = 200
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
-    """One trial that would run."""
+    """One trial that would run.
+
+    Attributes:
+        expected: what it is predicted to show; None where nothing is.
+        goal: the study's first objective as predicted; None where the model does not tell it.
+        gpu_hours: GPU-hours that it is expected to hold.
+        warm_start: place among the trials that the search begins with, from 1; None for the others.
+    """
 
     params: Params
     plan: DeploymentPlan
     baseline: bool = False
+    expected: Expected | None = None
+    goal: float | None = None
+    gpu_hours: float | None = None
+    warm_start: int | None = None
 
     def document(self) -> dict[str, Json]:
         return {
@@ -53,7 +70,23 @@ class PlannedTrial:
             "baseline": self.baseline,
             "notes": list(self.plan.notes),
             "lossy": list(self.plan.lossy),
+            "predicted": self._predicted(),
+            "gpu_hours": self.gpu_hours,
+            "warm_start": self.warm_start,
         }
+
+    def _predicted(self) -> Json:
+        """`{"goal", "ttft_ms", …}`, each figure with its bounds; null where nothing is predicted,
+        and for a figure of a load that cannot be served.
+        """
+        if self.expected is None:
+            return None
+        finite = self.expected.finite()
+        figures: dict[str, Json] = {
+            name: {"value": one.value, "low": one.low, "high": one.high} if name in finite else None
+            for name, one in self.expected.figures().items()
+        }
+        return {"goal": self.goal, **figures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +110,10 @@ class Plan:
         budget: trials that run in all, baselines included; None for as many as there are.
         load: what each trial sends, in words.
         notes: what to know of the experiment as a whole before its results are read.
+        goal: name of the study's first objective.
+        gpu_hours: expected of the trials that the budget allows, from the mean of those listed;
+            None where none of them is predicted.
+        unpredicted: listed trials by the reason for which nothing is predicted of them.
     """
 
     name: str
@@ -93,6 +130,9 @@ class Plan:
     budget: int | None
     load: tuple[str, ...]
     notes: tuple[str, ...]
+    goal: str
+    gpu_hours: float | None
+    unpredicted: Mapping[str, int]
 
     @property
     def nothing_to_run(self) -> bool:
@@ -102,7 +142,7 @@ class Plan:
         return all(trial.baseline for trial in self.trials)
 
     def document(self) -> dict[str, Json]:
-        """`{"valid", "duplicates", "excluded", "trials", "rules", "mapped"}`."""
+        """`{"valid", "duplicates", "excluded", "trials", "rules", "mapped", "gpu_hours"}`."""
         return {
             "valid": self.valid,
             "duplicates": self.duplicates,
@@ -120,6 +160,8 @@ class Plan:
                 for rule in self.rules
             ],
             "mapped": [row.document() for row in self.mapped],
+            "gpu_hours": self.gpu_hours,
+            "unpredicted": dict(self.unpredicted),
         }
 
 
@@ -134,11 +176,14 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
     """
     study = wire(experiment)
     first = [_planned(study, params, baseline=True) for params in baselines(study)]
+    seen = [trial.plan.config_id for trial in first]
     expansion = expand(study.space, study.admission, limit=limit)
     if expansion.valid is not None:
         trials = [_planned(study, params) for params in expansion.points]
     else:
-        trials = [*first, *_proposals(study, first, min(limit, _PROPOSALS))]
+        trials = [*first, *_proposals(study, seen, min(limit, _PROPOSALS))]
+    first, unpredicted = _predicted(study, first)
+    trials, others = _predicted(study, _led(study, trials, seen))
     drawn = _DRAWN if expansion.valid is None and all(trial.baseline for trial in trials) else 0
     return Plan(
         name=experiment.spec.name,
@@ -155,6 +200,9 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         budget=study.limits().trials,
         load=study.load_words(),
         notes=tuple(_content_notes(study)),
+        goal=study.goals[0].name,
+        gpu_hours=_gpu_hours(study, first, trials, expansion.valid),
+        unpredicted=dict(unpredicted | others),
     )
 
 
@@ -191,13 +239,69 @@ def baselines(study: Study) -> list[Params]:
     return [params for params in found if params is not None]
 
 
-def _proposals(study: Study, first: Sequence[PlannedTrial], count: int) -> list[PlannedTrial]:
-    """The first `count` proposals after the baselines, numbered as in a run."""
+def _led(study: Study, trials: Sequence[PlannedTrial], seen: Sequence[str]) -> list[PlannedTrial]:
+    """`trials`, those marked with which the search begins after the configurations `seen`."""
+    seen = [*seen, *map(study.admission.config_id, study.space.combinations)]
+    leading = [study.admission.config_id(params) for params in study.sampler().leading()]
+    left = [config_id for config_id in leading if config_id not in seen]
+    place = {config_id: index for index, config_id in enumerate(left, start=1)}
+    return [replace(trial, warm_start=place.get(trial.plan.config_id)) for trial in trials]
+
+
+def _predicted(
+    study: Study, trials: Sequence[PlannedTrial]
+) -> tuple[list[PlannedTrial], Counter[str]]:
+    """`trials` with what is predicted of them, and how often each reason is why nothing is."""
+    from search.perfmodel.expected import expected_of
+
+    points = [trial.params for trial in trials]
+    made = study.predictions.forecasts(points)
+    hours = study.predictions.gpu_hours(points)
+    known = [
+        trial
+        if isinstance(forecast, str)
+        else replace(
+            trial,
+            expected=expected_of(forecast.prediction),
+            goal=study.predictions.goal(forecast),
+            gpu_hours=lasts,
+        )
+        for trial, forecast, lasts in zip(trials, made, hours, strict=True)
+    ]
+    return known, Counter(forecast for forecast in made if isinstance(forecast, str))
+
+
+def _gpu_hours(
+    study: Study,
+    first: Sequence[PlannedTrial],
+    trials: Sequence[PlannedTrial],
+    valid: int | None,
+) -> float | None:
+    """GPU-hours of all trials that the budget allows: the baselines', and for each of the others
+    the mean of those that are listed. At most the budget's own.
+    """
+    budget = study.limits()
+    listed = [
+        trial.gpu_hours for trial in trials if not trial.baseline and trial.gpu_hours is not None
+    ]
+    others = valid if budget.trials is None else budget.trials - len(first)
+    if valid is not None and others is not None:
+        others = min(others, valid)
+    if not listed or others is None:
+        return None
+    total = sum(trial.gpu_hours or 0.0 for trial in first) + max(0, others) * fmean(listed)
+    return total if budget.gpu_seconds is None else min(total, budget.gpu_seconds / 3600)
+
+
+def _proposals(study: Study, seen: Sequence[str], count: int) -> list[PlannedTrial]:
+    """The first `count` proposals after the baselines, whose configurations are `seen`, numbered
+    as in a run.
+    """
     planned: list[PlannedTrial] = []
     sampler = study.sampler()
-    for trial in first:
-        sampler.mark_seen(trial.plan.config_id)
-    for number in range(len(first), len(first) + count):
+    for config_id in seen:
+        sampler.mark_seen(config_id)
+    for number in range(len(seen), len(seen) + count):
         params = sampler.ask(number)
         if params is None:
             break

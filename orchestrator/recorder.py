@@ -140,6 +140,7 @@ class Recorder:
             stop_s=facts.stop_s,
             gpu_seconds=held_s * plan.gpus,
             deciding_stage=measured.stage if measured is not None else None,
+            predicted=self._study.predictions.expected(trial.params),
             slo_rate_low=measured.slo_rates.low if measured is not None else None,
             slo_rate_high=measured.slo_rates.high if measured is not None else None,
             measurement=measured.measurement if measured is not None else None,

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from orchestrator.cluster.base import ClusterSettings
 from orchestrator.messages import Timeouts, TrialOrder
 from orchestrator.placement import Bundle, capacity_reason
+from orchestrator.prediction import Predictions
 from orchestrator.scheduler import Limits, Waiting
 from orchestrator.spec.environments import environment_of
 from orchestrator.spec.experiment import Experiment
 from orchestrator.spec.load_stages import Supply
-from orchestrator.spec.models import EngineSpec, SecretSpec
+from orchestrator.spec.models import CPU, ClusterSpec, EngineSpec, SecretSpec
 from orchestrator.spec.searched import (
     combinations,
     engine_dimensions,
@@ -23,10 +24,11 @@ from orchestrator.spec.searched import (
     shared_dimensions,
 )
 from orchestrator.spec.workloads import workload_context
+from orchestrator.user_facts import accelerator_called, hardware_of
 from runtimes.cache_state import CacheState
 from runtimes.engines.base import ENGINES
 from runtimes.errors import UserError
-from runtimes.hardware import Accelerator, find_accelerator
+from runtimes.hardware import Accelerator
 from runtimes.json_types import Json
 from runtimes.load.job import Api
 from runtimes.load.program import LoadProgram
@@ -81,14 +83,17 @@ class Study:
     model_template_sha256: str = ""
     bundles: Iterable[Bundle] | None = None
     admission: Admission = field(init=False)
+    predictions: Predictions = field(init=False)
 
     def __post_init__(self) -> None:
+        self.predictions = Predictions(self)
         self.admission = Admission(
             self.space,
             self.templates,
             model=self.model,
             accelerator=self.accelerator,
             capacity=self._capacity,
+            memory=self.predictions.shortage,
             node_gpus=self.experiment.spec.cluster.gpus_per_node,
         )
 
@@ -108,15 +113,17 @@ class Study:
         )
 
     def sampler(self) -> Sampler:
-        """A fresh sampler of the kind the experiment names."""
+        """A fresh sampler of the kind the experiment names, led by what is predicted."""
         search = self.experiment.spec.search
-        return create_sampler(
+        sampler = create_sampler(
             search.sampler,
             space=self.space,
             admission=self.admission,
             goals=self.goals,
             seed=search.seed,
         )
+        sampler.lead_with(self.predictions.warm_start)
+        return sampler
 
     def limits(self) -> Limits:
         """The budget, in the scheduler's terms."""
@@ -237,7 +244,7 @@ def wire(experiment: Experiment) -> Study:
     """Build everything `experiment` asks for; starts nothing."""
     spec = experiment.spec
     model = find_model(spec.model.source, spec.model.revision)
-    accelerator = _accelerator(spec.cluster.accelerator)
+    accelerator = _accelerator(spec.cluster)
     workload = spec.workload.build(workload_context(spec, model))
     templates = {name: _template(experiment, name) for name in spec.engines}
     study = Study(
@@ -273,8 +280,11 @@ def _declared_bundles(experiment: Experiment) -> list[Bundle] | None:
     return [Bundle("simulated", "", tuple(map(str, range(count))), visible=False)]
 
 
-def _accelerator(name: str | None) -> Accelerator | None:
-    return None if name is None or name.lower() == "cpu" else find_accelerator(name)
+def _accelerator(cluster: ClusterSpec) -> Accelerator | None:
+    name = cluster.accelerator
+    if name is None or name == CPU:
+        return None
+    return accelerator_called(name, hardware_of(cluster.hardware))
 
 
 def _space(experiment: Experiment, templates: Mapping[str, EngineTemplate]) -> SearchSpace:

@@ -60,6 +60,25 @@ _LLAMA = (
 )  # fmt: skip
 
 
+def _llama_before_31(name: str, vocab: int, context: int, *shape: int) -> ModelFacts:
+    layers, hidden, heads, kv_heads, intermediate = shape
+    return ModelFacts(
+        name, layers, hidden, heads, kv_heads, 128, intermediate, vocab, context,
+        dtype="float16" if vocab == 32000 else "bfloat16", architecture="LlamaForCausalLM",
+        source=_FORMULA,
+    )  # fmt: skip
+
+
+_LLAMA_BEFORE_31 = (
+    _llama_before_31("huggyllama/llama-7b", 32000, 2048, 32, 4096, 32, 32, 11008),
+    _llama_before_31("meta-llama/Llama-2-7b", 32000, 4096, 32, 4096, 32, 32, 11008),
+    _llama_before_31("meta-llama/Llama-2-13b", 32000, 4096, 40, 5120, 40, 40, 13824),
+    _llama_before_31("meta-llama/Llama-2-70b", 32000, 4096, 80, 8192, 64, 8, 28672),
+    _llama_before_31("meta-llama/Meta-Llama-3-8B", 128256, 8192, 32, 4096, 32, 8, 14336),
+    _llama_before_31("meta-llama/Meta-Llama-3-70B", 128256, 8192, 80, 8192, 64, 8, 28672),
+)
+
+
 def _qwen25(size: str, *shape: int, tied: bool = False) -> ModelFacts:
     """Base and instruct models differ in context, so none is stated."""
     layers, hidden, heads, kv_heads, head_dim, intermediate, vocab = shape
@@ -94,6 +113,10 @@ _QWEN = (
     _qwen25("14B", 48, 5120, 40, 8, 128, 13824, 152064),
     _qwen25("32B", 64, 5120, 40, 8, 128, 27648, 152064),
     _qwen25("72B", 80, 8192, 64, 8, 128, 29568, 152064),
+    ModelFacts(
+        "Qwen/Qwen1.5-7B", 32, 4096, 32, 32, 128, 11008, 151936, 32768,
+        architecture="Qwen2ForCausalLM", source=_FORMULA,
+    ),
     _qwen3("0.6B", 28, 1024, 16, 8, 128, 3072, tied=True),
     _qwen3("1.7B", 28, 2048, 16, 8, 128, 6144, tied=True),
     _qwen3("4B", 36, 2560, 32, 8, 128, 9728, tied=True),
@@ -209,7 +232,32 @@ def _like(name: str, model: str, **changes: object) -> ModelFacts:
     return replace(known, name=name, **changes)  # type: ignore[arg-type]  # names of fields
 
 
-_MODELS = (*_LLAMA, *_QWEN, *_MISTRAL, *_MLA, *_OTHERS, *_GEMMA)
+_PLAIN_MLP = (
+    ModelFacts(
+        "EleutherAI/gpt-j-6b", 28, 4096, 16, 16, 256, 16384, 50400, 2048, gated_mlp=False,
+        dtype="float16", architecture="GPTJForCausalLM", source=_FORMULA,
+    ),
+    ModelFacts(
+        "bigscience/bloom", 70, 14336, 112, 112, 128, 57344, 250880, tied=True,
+        gated_mlp=False, architecture="BloomForCausalLM", source=_FORMULA,
+    ),
+    ModelFacts(
+        "bigscience/bloom-7b1", 30, 4096, 32, 32, 128, 16384, 250880, tied=True,
+        gated_mlp=False, dtype="float16", architecture="BloomForCausalLM", source=_FORMULA,
+    ),
+    ModelFacts(
+        "facebook/opt-6.7b", 32, 4096, 32, 32, 128, 16384, 50272, 2048, tied=True,
+        gated_mlp=False, dtype="float16", architecture="OPTForCausalLM", source=_FORMULA,
+    ),
+    ModelFacts(
+        "tiiuae/falcon-180B", 80, 14848, 232, 8, 64, 59392, 65024, 2048,
+        gated_mlp=False, architecture="FalconForCausalLM", source=_FORMULA,
+    ),
+)  # fmt: skip
+
+_MODELS = (
+    *_LLAMA, *_LLAMA_BEFORE_31, *_QWEN, *_MISTRAL, *_MLA, *_OTHERS, *_GEMMA, *_PLAIN_MLP,
+)  # fmt: skip
 _FULL_ATTENTION: Mapping[str, object] = {"sliding_window": 0, "windowed_layers": 0}
 _SAME = (
     _like("meta-llama/Llama-3.3-70B", "meta-llama/Llama-3.1-70B"),
@@ -217,6 +265,12 @@ _SAME = (
         _like(f"meta-llama/Meta-Llama-3.1-{size}", f"meta-llama/Llama-3.1-{size}")
         for size in ("8B", "70B", "405B")
     ),
+    *(
+        _like(f"Qwen/Qwen2-{size}", f"Qwen/Qwen2.5-{size}")
+        for size in ("0.5B", "1.5B", "7B", "72B")
+    ),
+    _like("MiniMaxAI/MiniMax-M2", "MiniMaxAI/MiniMax-M2.5"),
+    _like("MiniMaxAI/MiniMax-M2.1", "MiniMaxAI/MiniMax-M2.5"),
     _like("mistralai/Mistral-7B-Instruct-v0.1", _MISTRAL_7B.name),
     _like("mistralai/Mistral-7B-Instruct-v0.2", _MISTRAL_7B.name, **_FULL_ATTENTION),
     _like("mistralai/Mistral-7B-v0.3", _MISTRAL_7B.name, vocab=32768, **_FULL_ATTENTION),

@@ -131,6 +131,37 @@ _TABLE = (
         source="aiconfigurator h200_sxm.yaml; memory as nvidia-smi shows it, 143771 MiB",
     ),
     Accelerator(
+        name="H200-NVL", id="nvidia_h200_nvl", vendor="nvidia", capability=(9, 0),
+        bf16_flops=835.5e12, fp8_flops=1671e12, int8_ops=1671e12, memory_bytes=150_754_820_096,
+        memory_bytes_per_s=4.8 * _T, link_bytes_per_s=450e9, link="NVLink bridge of up to four",
+        scale_up=4, power_w=600, source="NVIDIA H200 datasheet, sparse figures halved",
+    ),
+    Accelerator(
+        name="H20", id="nvidia_h20", vendor="nvidia", capability=(9, 0),
+        bf16_flops=148e12, fp8_flops=296e12, int8_ops=296e12, memory_bytes=102_625_181_696,
+        memory_bytes_per_s=4.0 * _T, link_bytes_per_s=450e9, link=_NVSWITCH, power_w=400,
+        source="InferSim hardware table; memory as nvidia-smi shows it, 97871 MiB",
+    ),
+    Accelerator(
+        name="H800", id="nvidia_h800", vendor="nvidia", capability=(9, 0),
+        bf16_flops=989e12, fp8_flops=1979e12, int8_ops=1979e12, memory_bytes=85_520_809_984,
+        memory_bytes_per_s=3.35 * _T, link_bytes_per_s=200e9, link=_NVSWITCH, power_w=700,
+        source="InferSim hardware table (NVLink 400 GB/s both ways); all else as in an H100",
+    ),
+    Accelerator(
+        name="GH200-96GB", id="nvidia_gh200_96gb", vendor="nvidia", capability=(9, 0),
+        bf16_flops=989e12, fp8_flops=1979e12, int8_ops=1979e12, memory_bytes=102_625_181_696,
+        memory_bytes_per_s=4.0 * _T, link_bytes_per_s=50e9, link="network between superchips",
+        scale_up=1, power_w=900,
+        source="NVIDIA GH200 datasheet; memory as nvidia-smi shows it, 97871 MiB",
+    ),
+    Accelerator(
+        name="GH200-144GB", id="nvidia_gh200_144gb", vendor="nvidia", capability=(9, 0),
+        bf16_flops=989e12, fp8_flops=1979e12, int8_ops=1979e12, memory_bytes=144_000_000_000,
+        memory_bytes_per_s=4.9 * _T, link_bytes_per_s=50e9, link="network between superchips",
+        scale_up=1, power_w=900, source="NVIDIA GH200 datasheet, marketing capacity",
+    ),
+    Accelerator(
         name="B200", id="nvidia_b200", vendor="nvidia", capability=(10, 0),
         bf16_flops=2250e12, fp8_flops=4500e12, fp4_flops=9000e12, int8_ops=4500e12,
         memory_bytes=192_265_846_784, memory_bytes_per_s=7.7 * _T, link_bytes_per_s=900e9,
@@ -197,6 +228,13 @@ _TABLE = (
         link="PCIe 5", power_w=600, source="aiconfigurator rtx_pro_6000_server.yaml",
     ),
     Accelerator(
+        name="MI250", id="amd_mi250", vendor="amd",
+        bf16_flops=362.1e12, int8_ops=362.1e12, memory_bytes=137_438_953_472,
+        memory_bytes_per_s=3.2768 * _T, link_bytes_per_s=150e9, link="Infinity Fabric",
+        scale_up=4, network_bytes_per_s=25e9, power_w=500,
+        source="AMD MI250 microarchitecture page and MI250 data sheet; both dies of a card",
+    ),
+    Accelerator(
         name="MI300X", id="amd_mi300x", vendor="amd",
         bf16_flops=1307e12, fp8_flops=2615e12, int8_ops=2615e12, memory_bytes=206_158_430_208,
         memory_bytes_per_s=5.3 * _T, link_bytes_per_s=448e9, link="Infinity Fabric mesh",
@@ -207,6 +245,13 @@ _TABLE = (
         bf16_flops=1307e12, fp8_flops=2615e12, int8_ops=2615e12, memory_bytes=274_877_906_944,
         memory_bytes_per_s=6.0 * _T, link_bytes_per_s=448e9, link="Infinity Fabric mesh",
         power_w=1000, source="InferenceX gpu-specs",
+    ),
+    Accelerator(
+        name="MI350X", id="amd_mi350x", vendor="amd",
+        bf16_flops=2300e12, fp8_flops=4600e12, fp4_flops=9200e12, int8_ops=4600e12,
+        memory_bytes=309_237_645_312, memory_bytes_per_s=8.0 * _T, link_bytes_per_s=576e9,
+        link="Infinity Fabric mesh", power_w=1000,
+        source="AMD MI350X data sheet, dense figures; memory and links as in an MI355X",
     ),
     Accelerator(
         name="MI355X", id="amd_mi355x", vendor="amd",
@@ -233,6 +278,21 @@ _TABLE = (
         scale_up=256, network_bytes_per_s=12.5e9, source="Google Cloud TPU documentation, v6e page",
     ),
     Accelerator(
+        name="Gaudi2", id="intel_gaudi2", vendor="intel",
+        bf16_flops=432e12, fp8_flops=865e12, memory_bytes=103_079_215_104,
+        memory_bytes_per_s=2.45 * _T, link_bytes_per_s=262.5e9, link="RoCE inside the box",
+        network_bytes_per_s=37.5e9, power_w=600,
+        source="Intel Gaudi 2 white paper; 21 of 24 ports of 100 Gbit/s inside the box",
+    ),
+    Accelerator(
+        name="Max-1550", id="intel_max_1550", vendor="intel",
+        bf16_flops=838.9e12, int8_ops=1677.7e12, memory_bytes=137_438_953_472,
+        memory_bytes_per_s=3.2768 * _T, link_bytes_per_s=212e9, link="Xe Link",
+        network_bytes_per_s=25e9, power_w=600,
+        source="Intel Max series technical overview (4096 operations per core and clock, 128 cores "
+        "at 1.6 GHz, both stacks of a card; 8 links of 26.5 GB/s)",
+    ),
+    Accelerator(
         name="Gaudi3", id="intel_gaudi3", vendor="intel",
         bf16_flops=1835e12, fp8_flops=1835e12, memory_bytes=137_438_953_472,
         memory_bytes_per_s=3.7 * _T, link_bytes_per_s=525e9, link="RoCE inside the box",
@@ -242,8 +302,12 @@ _TABLE = (
 ACCELERATORS = {accelerator.name: accelerator for accelerator in _TABLE}
 """Known accelerators by name."""
 
-SYSTEMS = {"nvidia_gb200_superchip": ("GB200", 2), "nvidia_nvl72_rack": ("GB200", 72)}
-"""Boards and racks that are sold under a name of their own: the accelerator, and how many."""
+SYSTEMS = {
+    "nvidia_gb200_single": ("GB200", 1),
+    "nvidia_gb200_superchip": ("GB200", 2),
+    "nvidia_nvl72_rack": ("GB200", 72),
+}
+"""Names for one or several: the accelerator, and how many. Boards and racks are sold under one."""
 
 
 def find_accelerator(name: str) -> Accelerator:
@@ -262,6 +326,14 @@ def find_accelerator(name: str) -> Accelerator:
         if wanted == _normal(system):
             return ACCELERATORS[part]
     raise UnknownNameError(unknown_name("accelerator", name, list(ACCELERATORS)))
+
+
+def find_system(name: str) -> tuple[Accelerator, int] | None:
+    """What the system called `name` consists of, and how many; None when it is none of several."""
+    for system, (part, count) in SYSTEMS.items():
+        if _normal(name) == _normal(system) and count > 1:
+            return ACCELERATORS[part], count
+    return None
 
 
 def _normal(name: str) -> str:

@@ -33,7 +33,9 @@ __all__ = [
     "ModelFacts",
     "WeightCounts",
     "find_model",
+    "find_named_model",
     "is_hub_id",
+    "known_models",
     "read_config",
 ]
 
@@ -83,7 +85,17 @@ def find_model(model: str, revision: str | None = None) -> ModelFacts | None:
     path = Path(model)
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return _from_path(path)
+    return find_named_model(model, revision)
+
+
+def find_named_model(model: str, revision: str | None = None) -> ModelFacts | None:
+    """As `find_model`, for a name that is never taken for a path."""
     return _from_cache(model, revision) or _by_name(model)
+
+
+def known_models() -> list[str]:
+    """Ids of the built-in catalogue."""
+    return [model.name for model in CATALOGUE]
 
 
 def _from_path(path: Path) -> ModelFacts | None:

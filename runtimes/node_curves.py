@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeAlias
 
-Curve = tuple[tuple[float, float], ...]
+from runtimes.errors import UserError
+
+Curve: TypeAlias = tuple[tuple[float, float], ...]
 """(size, figure) pairs, sizes ascending."""
+
+_VERSION = 1
+_REQUIRED = ("accelerator", "gemm_flops", "gemm_bytes_per_s", "copy_bytes_per_s")
+_REMEDY = "measure it again with `servetune calibrate`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +34,7 @@ class NodeCurves:
         all_reduce_s: by ranks: bytes of the tensor → seconds.
         software: what it was measured with, by name (`torch` → version).
         measured_at: when, in ISO 8601.
+        missing: what could not be measured, by its name, with the reason.
     """
 
     accelerator: str
@@ -35,3 +46,126 @@ class NodeCurves:
     all_reduce_s: Mapping[int, Curve] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     measured_at: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_curves(path: str | Path) -> NodeCurves:
+    """The curves in the file `path`.
+
+    Raises:
+        UserError: it cannot be read or is no such file; the message says where and why.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text, so no file of curves; {_REMEDY}") from None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no JSON ({error}); {_REMEDY}") from None
+    return _Reader(str(path)).curves(data)
+
+
+def dump_curves(curves: NodeCurves) -> str:
+    """`curves` as the text of a file that `load_curves` reads back."""
+    values = {part.name: _plain(getattr(curves, part.name)) for part in fields(curves)}
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items()]
+    return "{\n  " + ",\n  ".join([f'"version": {_VERSION}', *lines]) + "\n}\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Checks one file; what is wrong is told with its place in `source`."""
+
+    source: str
+
+    def curves(self, data: Any) -> NodeCurves:
+        if not isinstance(data, dict) or "version" not in data:
+            raise UserError(f"{self.source}: is no file of curves; {_REMEDY}")
+        if data.pop("version") != _VERSION:
+            raise UserError(
+                f"{self.source}: version: this servetune reads {_VERSION}; use the servetune that "
+                f"wrote it, or {_REMEDY}"
+            )
+        known = {part.name for part in fields(NodeCurves)}
+        for key in data:
+            if key not in known:
+                raise self._wrong(key, "is no key of a file of curves")
+        for key in _REQUIRED:
+            if key not in data:
+                raise self._wrong(key, "is missing")
+        curves = NodeCurves(**{key: self._part(key, value) for key, value in data.items()})
+        if not curves.gemm_flops:
+            raise self._wrong("gemm_flops", "is empty")
+        if curves.gemm_flops.keys() != curves.gemm_bytes_per_s.keys():
+            formats = ", ".join(curves.gemm_flops)
+            raise self._wrong("gemm_bytes_per_s", f"takes the formats of gemm_flops, {formats}")
+        return curves
+
+    def _part(self, key: str, value: Any) -> Any:
+        if key in ("accelerator", "measured_at"):
+            return self._text(key, value, empty=key == "measured_at")
+        if key == "copy_bytes_per_s":
+            return self._figure(key, value)
+        if key in ("prefill_attention_flops", "decode_attention_s"):
+            return self._curve(key, value) if value != [] else ()
+        if not isinstance(value, dict):
+            raise self._wrong(key, "takes keys with values", value)
+        inside = {name: f"{key}.{name}" for name in value}
+        if key == "gemm_flops":
+            return {name: self._curve(inside[name], each) for name, each in value.items()}
+        if key == "gemm_bytes_per_s":
+            return {name: self._figure(inside[name], each) for name, each in value.items()}
+        if key == "all_reduce_s":
+            return {
+                self._ranks(key, name): self._curve(inside[name], each)
+                for name, each in value.items()
+            }
+        return {name: self._text(inside[name], each, empty=True) for name, each in value.items()}
+
+    def _curve(self, place: str, value: Any) -> Curve:
+        if not isinstance(value, list) or not value:
+            raise self._wrong(place, "takes a list of [size, figure]", value)
+        points: list[tuple[float, float]] = []
+        for index, pair in enumerate(value):
+            here = f"{place}[{index}]"
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise self._wrong(here, "takes [size, figure]", pair)
+            point = (self._figure(f"{here}[0]", pair[0]), self._figure(f"{here}[1]", pair[1]))
+            if points and point[0] <= points[-1][0]:
+                raise self._wrong(here, "sizes have to ascend", pair)
+            points.append(point)
+        return tuple(points)
+
+    def _figure(self, place: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(place, "takes a number", value)
+        try:
+            figure = float(value)
+        except OverflowError:
+            figure = math.inf
+        if not (figure > 0 and math.isfinite(figure)):
+            raise self._wrong(place, "takes a finite number above 0", value)
+        return figure
+
+    def _text(self, place: str, value: Any, *, empty: bool) -> str:
+        if not isinstance(value, str) or not (value or empty):
+            raise self._wrong(place, "takes text", value)
+        return value
+
+    def _ranks(self, place: str, name: str) -> int:
+        if not (name.isascii() and name.isdigit() and 1 < int(name[:6]) < 10**5):
+            raise self._wrong(place, "takes numbers of ranks from 2 as keys", name)
+        return int(name)
+
+    def _wrong(self, place: str, rule: str, *value: Any) -> UserError:
+        shown = f" (got {str(value[0])[:80]!r})" if value else ""
+        return UserError(f"{self.source}: {place}: {rule}{shown}; {_REMEDY}")

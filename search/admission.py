@@ -45,6 +45,7 @@ class Admission:
         templates: what is fixed, by engine.
         model, accelerator: facts for the engines' rules; None when unknown.
         capacity: why a deployment can never be placed; None when it can.
+        memory: why a configuration can never fit its GPUs; None when it may.
         node_gpus: GPUs of a node; a server that takes more is planned over several. None: unknown.
         engine_of: makes the engine of a registered name.
 
@@ -60,6 +61,7 @@ class Admission:
         model: ModelFacts | None,
         accelerator: Accelerator | None,
         capacity: Callable[[DeploymentPlan], str | None],
+        memory: Callable[[EngineConfig], str | None] = lambda config: None,
         node_gpus: int | None = None,
         engine_of: Callable[[str], Engine] = create_engine,
     ) -> None:
@@ -71,6 +73,7 @@ class Admission:
         self._model = model
         self._accelerator = accelerator
         self._capacity = capacity
+        self._memory = memory
         self._node_gpus = node_gpus
         self._values = PointValues(templates, engine_of)
 
@@ -78,7 +81,7 @@ class Admission:
         """The first reason against `params`; None to launch.
 
         Presets that the engine cannot express come first, then constraints, the engine's own
-        rules, capacity.
+        rules, memory, capacity.
 
         Raises:
             UserError: a constraint has no truth value for them.
@@ -94,6 +97,9 @@ class Admission:
         refusal = engine.refuse(config, self._model, self._accelerator)
         if refusal is not None:
             return Exclusion(refusal.rule, refusal.message, params.engine)
+        short = self._memory(config)
+        if short is not None:
+            return Exclusion("memory", short, params.engine)
         full = self._capacity(engine.plan(config))
         return None if full is None else Exclusion(_without_numbers(full), full)
 

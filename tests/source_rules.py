@@ -28,13 +28,15 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "pandas": ("tracking/parquet/*", "tracking/open.py"),
     "prometheus_client": ("tracking/exporter.py",),
     "pyarrow": ("tracking/parquet/*",),
-    "pydantic": ("orchestrator/spec/*",),
+    "pydantic": ("orchestrator/spec/*", "orchestrator/web/*"),
     "pydantic_core": ("orchestrator/spec/*",),
     "pynvml": ("runtimes/telemetry/*",),
     "ray": ("orchestrator/cluster/ray*.py",),
     "rich": ("orchestrator/cli/*",),
+    "starlette": ("orchestrator/web/*",),
     "tokenizers": ("runtimes/tokenizer.py",),
-    "uvicorn": ("runtimes/simulator/*",),
+    "torch": ("runtimes/calibration/probe/*",),
+    "uvicorn": ("runtimes/simulator/*", "orchestrator/web/*"),
     "uvloop": ("runtimes/load/*",),
     "yaml": ("orchestrator/*", "tracking/grafana/*", "tracking/report_view.py"),
 }
@@ -52,6 +54,9 @@ BOUNDARIES: Mapping[tuple[str, str], str] = {
     ),
     ("orchestrator/trial_body.py", "TrialBody.run"): (
         "the boundary of a trial: a bug ends one trial, not the study"
+    ),
+    ("runtimes/calibration/probe/part.py", "forked"): (
+        "the boundary of one kernel: torch may raise anything; the other kernels are measured"
     ),
     ("runtimes/load/worker.py", "Worker.guarded"): "tells the parent process of a bug",
     ("runtimes/registry.py", "Registry._scan"): "a plugin of somebody else's; logged and skipped",

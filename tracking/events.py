@@ -63,13 +63,14 @@ class SpaceExhausted:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """An attempt got devices and was started."""
+    """An attempt got devices and was started; `predicted` are figures of its trial, by name."""
 
     number: int
     attempt: int
     bundle: str
     node: str
     gpu_ids: list[str] = field(default_factory=list)
+    predicted: Mapping[str, float] = field(default_factory=dict)
     kind: ClassVar[str] = "launched"
 
 

@@ -10,6 +10,7 @@ from runtimes.json_types import Json
 from runtimes.measurement import Measurement
 from runtimes.parallel import ParallelLayout
 from runtimes.quantization import Quantization
+from search.perfmodel.expected import Expected
 from search.trial import TrialState
 
 ACCURACY_UNVERIFIED = "accuracy_unverified"
@@ -54,6 +55,7 @@ class TrialRecord:
         node, bundle: where it ran.
         process_ids: pids of the process tree's guard and engine, on `node`.
         deciding_stage: index of the load stage whose measurement is the trial's own.
+        predicted: what its deciding stage was predicted to show; None where nothing was.
         slo_rate_low, slo_rate_high: bounds of the highest request rate at which the SLO holds, per
             second; None where nobody looked for it, or where it is not bounded.
         objectives: value by objective name.
@@ -94,6 +96,7 @@ class TrialRecord:
     stop_s: float | None = None
     gpu_seconds: float = 0.0
     deciding_stage: int | None = None
+    predicted: Expected | None = None
     slo_rate_low: float | None = None
     slo_rate_high: float | None = None
     measurement: Measurement | None = None

@@ -13,6 +13,8 @@ from tracking.files import write_atomically
 from tracking.gantt import gantt
 from tracking.report_cross_checks import SHOWN, cross_checks
 from tracking.report_latencies import STATISTICS, latencies_view
+from tracking.report_predictions import SHOWN as PREDICTED
+from tracking.report_predictions import predictions_view
 from tracking.report_stages import stages_view
 from tracking.run_data import RunData
 from tracking.scatter import engines, points, scatter
@@ -40,6 +42,7 @@ def write_report(data: RunData, path: Path) -> None:
 def render_report(data: RunData) -> str:
     """The report as HTML. Texts of a run (logs, parameters, names) are escaped, never markup."""
     summary = summarise_run(data)
+    predictions = predictions_view(data)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -54,6 +57,9 @@ def render_report(data: RunData) -> str:
             latency_statistics=STATISTICS,
             cross_checks=cross_checks(data.stages),
             cross_check_metrics=SHOWN,
+            predictions=predictions,
+            predicted_figures=PREDICTED.values(),
+            prediction_drawing=Markup(predictions.drawing if predictions else ""),
             failures=view.failure_groups(data.trials),
             provenance=view.provenance(data),
             engine_config=view.engine_config(data),

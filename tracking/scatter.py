@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -64,7 +64,12 @@ def frontier(found: Sequence[Point]) -> list[Point]:
 
 def engines(found: Sequence[Point]) -> list[tuple[str, str, int]]:
     """Each engine with its mark and its colour's number, in order of name."""
-    names = sorted({point.trial.engine for point in found})
+    return engines_of(point.trial for point in found)
+
+
+def engines_of(trials: Iterable[TrialRecord]) -> list[tuple[str, str, int]]:
+    """The same of `trials`."""
+    names = sorted({trial.engine for trial in trials})
     return [
         (name, svg.MARKS[index % len(svg.MARKS)], index % 6) for index, name in enumerate(names)
     ]

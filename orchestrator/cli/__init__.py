@@ -17,6 +17,8 @@ _COMMANDS = (
     "tune",
     "init",
     "plan",
+    "predict",
+    "calibrate",
     "run",
     "resume",
     "status",

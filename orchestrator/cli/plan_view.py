@@ -16,13 +16,20 @@ from orchestrator.mapping import Mapped, MappedRow
 from orchestrator.planning import Plan, PlannedTrial
 from runtimes.plan import PLACEHOLDERS, pasted
 from search.expansion import Excluded
-from tracking.words import count
+from search.perfmodel.expected import FIGURES
+from tracking.report_predictions import estimate_words
+from tracking.words import count, figure, objective_words
 
 _TRIALS = 20
 _REASONS = 12
 _LAYOUTS = 12
 _NOTES = 8
+_LED = 12
 """Rows shown at most; `--json` has them all."""
+
+
+_ALWAYS_SHOWN = ("output_throughput", "ttft_mean_ms", "tpot_mean_ms")
+"""Objectives that stand among the figures of every combination."""
 
 
 def print_plan(made: Plan) -> None:
@@ -35,7 +42,9 @@ def print_plan(made: Plan) -> None:
         return
     _print_layouts(console, made.mapped)
     console.print()
-    console.print(_table(rows))
+    console.print(_table(made, rows))
+    for line in _predictions(made):
+        console.print(line)
     if left := _left_out(made, rows):
         console.print(f"… and {left:,} more; `--json --limit {left + len(rows)}` lists them")
     _print_commands(console, rows)
@@ -85,6 +94,17 @@ def _order(made: Plan) -> Iterator[str]:
         choice = "takes them in this order" if made.sampler == "grid" else "chooses among these"
     total = "all of them" if made.budget is None else f"{count(made.budget, 'trial')} in all"
     yield f"Then sampler {made.sampler} {choice}; the budget allows {total}."
+    if led := _led(made):
+        yield f"It begins with the predicted best: {led}."
+
+
+def _led(made: Plan) -> str:
+    """The combinations with which the search begins, in order, numbered as they are listed."""
+    others = [trial for trial in made.trials if not trial.baseline]
+    led = [(trial.warm_start, number) for number, trial in enumerate(others, start=1)]
+    numbers = [str(number) for place, number in sorted((a or 0, b) for a, b in led) if place]
+    more = f" and {len(numbers) - _LED} more" if len(numbers) > _LED else ""
+    return ", ".join(numbers[:_LED]) + more
 
 
 def _load(made: Plan) -> Iterator[str]:
@@ -109,16 +129,40 @@ def _left_out(made: Plan, rows: Sequence[tuple[str, PlannedTrial]]) -> int:
     return total - sum(not trial.baseline for _, trial in rows)
 
 
-def _table(rows: Sequence[tuple[str, PlannedTrial]]) -> Table:
+def _table(made: Plan, rows: Sequence[tuple[str, PlannedTrial]]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("engine", no_wrap=True)
     table.add_column("GPUs", justify="right", no_wrap=True)
+    predicted = any(trial.expected is not None for _, trial in rows)
+    goal = "" if made.goal in _ALWAYS_SHOWN else objective_words(made.goal)
+    for heading in ("TTFT ms", "TPOT ms", "tokens/s", goal, "GPU-hours") if predicted else ():
+        if heading:
+            table.add_column(heading, justify="right")
     table.add_column("parameters")
     for mark, trial in rows:
         values = escape(words.parameters(trial.params.values))
-        table.add_row(mark, trial.params.engine, str(trial.plan.gpus), values)
+        cells = _predicted(trial, goal=bool(goal)) if predicted else ()
+        table.add_row(mark, trial.params.engine, str(trial.plan.gpus), *cells, values)
     return table
+
+
+def _predicted(trial: PlannedTrial, *, goal: bool) -> Iterator[str]:
+    """The figures of `_table`, a dash where nothing is predicted."""
+    expected = trial.expected
+    for name in FIGURES:
+        yield "-" if expected is None else estimate_words(expected.figures()[name])
+    if goal:
+        yield "-" if trial.goal is None else figure(trial.goal)
+    yield "-" if trial.gpu_hours is None else f"{trial.gpu_hours:.2g}"
+
+
+def _predictions(made: Plan) -> Iterator[str]:
+    """What all trials are expected to take, and why nothing is predicted of some."""
+    if made.gpu_hours is not None:
+        yield f"Expected in all: {made.gpu_hours:.2g} GPU-hours. Latencies are means."
+    for reason, trials in made.unpredicted.items():
+        yield f"Not predicted: {escape(reason)} ({count(trials, 'trial')})."
 
 
 def _print_layouts(console: Console, mapped: Sequence[MappedRow]) -> None:

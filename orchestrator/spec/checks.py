@@ -12,6 +12,7 @@ from orchestrator.spec.models import CPU, ExperimentSpec
 from orchestrator.spec.workload_checks import workload_problems
 from runtimes.engines.base import ENGINES
 from runtimes.errors import Problem, UserError
+from runtimes.hardware import ACCELERATORS
 from runtimes.model import ModelFacts, find_model, is_hub_id
 from search.objectives.base import OBJECTIVES
 
@@ -76,6 +77,11 @@ def _simulation(spec: ExperimentSpec, model: ModelFacts | None) -> Iterator[Prob
         yield Problem(
             "cluster.accelerator", f"the {simulated[0]} engine needs to know what it imitates",
             None if accelerator is None else repr(accelerator), "name one, as `accelerator: H100`",
+        )  # fmt: skip
+    elif accelerator not in ACCELERATORS:
+        yield Problem(
+            "cluster.accelerator", f"the {simulated[0]} engine imitates none of a file of hardware",
+            repr(accelerator), f"name one of servetune's: {', '.join(ACCELERATORS)}",
         )  # fmt: skip
     if model is None:
         yield Problem(

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -20,13 +22,13 @@ from orchestrator.spec.environments import EnvironmentSpec
 from orchestrator.spec.layouts import ParallelSpec, QuantizationSpec
 from orchestrator.spec.names import (
     CPU,
-    AcceleratorName,
     ConstraintText,
     EngineName,
     LatencyName,
     ObjectiveName,
     SamplerName,
     StatisticName,
+    accelerator_name,
 )
 from orchestrator.spec.refusal import NOT_YET, RefusedValueError, closest
 from orchestrator.spec.values import (
@@ -43,9 +45,13 @@ from orchestrator.spec.values import (
     SearchedArguments,
     VariableName,
     as_text,
+    file_path,
     variable_name,
 )
 from orchestrator.spec.workloads import WorkloadSpec
+from orchestrator.user_facts import hardware_of, load_hardware_yaml
+from runtimes.errors import SpecError, UserError
+from runtimes.node_curves import load_curves
 from runtimes.slo import Slo, SloLimit
 
 __all__ = ["CPU", "EngineSpec", "ExperimentSpec", "SecretSpec", "Section", "WorkloadSpec"]
@@ -191,10 +197,26 @@ class ObjectiveSpec(Section):
         return "maximize" if self.maximize is not None else "minimize"
 
 
+def _warm_start(value: object) -> object:
+    """`off` is what YAML reads as false."""
+    if value is False:
+        return "off"
+    number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000
+    if value in ("auto", "off") or number:
+        return value
+    raise RefusedValueError(
+        "takes auto, off or a number of trials, 1 to 10000", "write auto, which is the default"
+    )
+
+
+WarmStart: TypeAlias = Annotated[Literal["auto", "off"] | int, BeforeValidator(_warm_start)]
+
+
 class SearchSpec(Section):
     """Who decides what to try."""
 
     sampler: SamplerName = "auto"
+    warm_start: WarmStart = "auto"
     seed: Annotated[Natural, Field(le=10**18)] = 0
     baseline: bool = True
 
@@ -207,17 +229,51 @@ class BudgetSpec(Section):
     wall_clock: DurationS | None = None
 
 
+def _hardware_file(value: str) -> str:
+    path = file_path(value)
+    try:
+        load_hardware_yaml(path)
+    except SpecError as error:
+        raise RefusedValueError(str(error)) from None
+    return path
+
+
+HardwareFile: TypeAlias = Annotated[str, AfterValidator(_hardware_file)]
+
+
+def _curves_file(value: str) -> str:
+    path = file_path(value)
+    try:
+        load_curves(path)
+    except UserError as error:
+        raise RefusedValueError(str(error)) from None
+    return path
+
+
+CurvesFile: TypeAlias = Annotated[str, AfterValidator(_curves_file)]
+
+
 class ClusterSpec(Section):
     """Where the devices are."""
 
     kind: Literal["ray", "local", "in_process"] = "ray"
     address: str = "auto"
-    accelerator: AcceleratorName | None = None
+    hardware: list[HardwareFile] = []
+    curves: list[CurvesFile] = []
+    accelerator: str | None = None
     gpu_price_per_hour: Amount | None = None
     max_gpus: Count | None = None
     simulated_gpus: Annotated[Count, Field(le=4096)] | None = None
     gpus_per_node: Count | None = None
     isolation: Literal["gpu"] = "gpu"
+
+    @field_validator("accelerator")
+    @classmethod
+    def _defined(cls, name: str | None, info: ValidationInfo) -> str | None:
+        files = info.data.get("hardware")
+        if name is None or files is None:  # a file of hardware that is wrong may define it
+            return name
+        return accelerator_name(name, list(hardware_of(files)))
 
 
 class MetricsSpec(Section):

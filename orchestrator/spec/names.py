@@ -47,13 +47,20 @@ def _sampler(name: str) -> str:
     return _known("sampler", name, SAMPLERS.names(), _LATER_SAMPLERS)
 
 
-def _accelerator(name: str) -> str:
-    if name.lower() == CPU:
-        return CPU
+def accelerator_name(name: str, own: Sequence[str] = ()) -> str:
+    """`name` as it is spelled where it is defined: in a file of the user's, which defines `own`,
+    or in servetune.
+
+    Raises:
+        RefusedValueError: it is defined nowhere.
+    """
+    for known in (*own, CPU):
+        if name.lower() == known.lower():
+            return known
     try:
         return find_accelerator(name).name
     except UnknownNameError:
-        return _known("accelerator", name, [*ACCELERATORS, CPU])
+        return _known("accelerator", name, [*own, *ACCELERATORS, CPU])
 
 
 def _latency(name: str) -> str:
@@ -75,7 +82,6 @@ EngineName: TypeAlias = Annotated[str, AfterValidator(_engine)]
 WorkloadName: TypeAlias = Annotated[str, AfterValidator(_workload)]
 ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_objective)]
 SamplerName: TypeAlias = Annotated[str, AfterValidator(_sampler)]
-AcceleratorName: TypeAlias = Annotated[str, AfterValidator(_accelerator)]
 LatencyName: TypeAlias = Annotated[str, AfterValidator(_latency)]
 StatisticName: TypeAlias = Annotated[str, AfterValidator(_statistic)]
 ConstraintText: TypeAlias = Annotated[str, AfterValidator(_constraint)]

@@ -15,12 +15,15 @@ _MERGE = "tag:yaml.org,2002:merge"
 _QUOTES = "text that starts with one of * & ! % @ ` has to stand in quotes"
 
 
-def read_mapping(path: Path, *, example: str = "name: my-study") -> dict[str, Json]:
+def read_mapping(
+    path: Path, *, example: str = "name: my-study", kind: str = "an experiment file"
+) -> dict[str, Json]:
     """The file's top-level mapping.
 
     Args:
         path: the file.
         example: a line that it may start with, for the message where it has no key at all.
+        kind: what file is wanted, for the message where it is none.
 
     Raises:
         SpecError: it cannot be read, is no YAML, names a key twice, or is no mapping.
@@ -28,11 +31,11 @@ def read_mapping(path: Path, *, example: str = "name: my-study") -> dict[str, Js
     try:
         data = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _refused(path, "", "there is no such file", "name an experiment file") from None
+        raise _refused(path, "", "there is no such file", f"name {kind}") from None
     except OSError as error:
         raise _refused(path, "", f"cannot be read: {error.strerror}", "name a file") from None
     except UnicodeDecodeError:
-        raise _refused(path, "", "is no text in UTF-8", "name an experiment file") from None
+        raise _refused(path, "", "is no text in UTF-8", f"name {kind}") from None
     except yaml.YAMLError as error:
         raise SpecError(str(path), [_problem(error)]) from None
     except RecursionError:

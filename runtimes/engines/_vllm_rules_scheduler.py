@@ -45,7 +45,7 @@ def tokens_for_the_longest(case: Case) -> Refusal | None:
     """Without chunked prefill one step holds the longest prompt (config/scheduler.py)."""
     if case.args.get("enable-chunked-prefill") is not False:
         return None
-    tokens, length = case.count("max-num-batched-tokens"), _longest(case)
+    tokens, length = case.count("max-num-batched-tokens"), case.longest
     if tokens is None or not length or tokens >= length:
         return None
     words = (
@@ -66,7 +66,7 @@ def active_among_running(case: Case) -> Refusal | None:
 
 def long_prompts_within_context(case: Case) -> Refusal | None:
     """No prompt is longer than the context (config/scheduler.py)."""
-    threshold, length = case.count("long-prefill-token-threshold"), _longest(case)
+    threshold, length = case.count("long-prefill-token-threshold"), case.longest
     if threshold is None or not length or threshold <= length:
         return None
     words = (
@@ -96,7 +96,7 @@ def state_blocks_cached(case: Case) -> Refusal | None:
     block = case.count("mamba-block-size")
     if block is None or case.args.get("enable-prefix-caching") is not False:
         return None
-    if block == _longest(case):
+    if block == case.longest:
         return None
     words = (
         f"mamba-block-size={block} needs enable-prefix-caching, which is false; "
@@ -167,14 +167,6 @@ def transfer_over_contexts(case: Case) -> Refusal | None:
         return None
     words = f"kv_connector=NixlConnector with dcp={dcp}; valid: 1, {whole}"
     return Refusal("transfer_over_contexts", words)
-
-
-def _longest(case: Case) -> int:
-    """Tokens of the context; 0 when unknown."""
-    given = case.count("max-model-len")
-    if given is not None:
-        return given
-    return case.model.max_context if case.model is not None else 0
 
 
 def _either(case: Case, compilation: Mapping[str, Json], name: str) -> Json:

@@ -29,7 +29,8 @@ def _setting(case: Case, name: str) -> Json:
     return case.mapping("speculative-config").get(name)
 
 
-def _tokens(case: Case) -> int | None:
+def drafted_tokens(case: Case) -> int | None:
+    """Tokens drafted per step as they are told; None when they are not."""
     tokens = _setting(case, "num_speculative_tokens")
     return tokens if isinstance(tokens, int) else case.integer("spec-tokens")
 
@@ -51,7 +52,7 @@ def _version(case: Case) -> str:
 
 def tokens_drafted(case: Case) -> Refusal | None:
     """A drafter drafts at least one token, and says how many where no model does."""
-    method, tokens = _method(case), _tokens(case)
+    method, tokens = _method(case), drafted_tokens(case)
     if tokens is not None and tokens < 1:
         words = f"num_speculative_tokens={tokens} is below 1; valid: 1 or more"
         return Refusal("tokens_drafted", words)
@@ -99,7 +100,7 @@ def drafter_ranks(case: Case) -> Refusal | None:
 def drafts_fit_the_batch(case: Case) -> Refusal | None:
     """With LoRA, a step holds every sequence's drafts (engine/arg_utils.py)."""
     tokens, seqs = case.count("max-num-batched-tokens"), case.count("max-num-seqs")
-    drafted = _tokens(case)
+    drafted = drafted_tokens(case)
     if not case.on("enable-lora") or tokens is None or seqs is None or drafted is None:
         return None
     needed = seqs * (drafted + 1)

@@ -16,7 +16,9 @@ from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig
+from runtimes.quantization import Quantization
 from runtimes.registry import Registry
+from runtimes.serving_limits import ServingLimits
 from runtimes.telemetry.prometheus_text import read_metrics
 
 CANONICAL_METRICS = (
@@ -164,6 +166,24 @@ class Engine(ABC):
         Both are None when unknown; what depends on them is then left out.
         """
         return ()
+
+    def serving_limits(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> ServingLimits:
+        """What limits its batches and memory: what `config` says, else the engine's own defaults.
+
+        May be asked for a configuration that `refuse` refuses. `model` and `accelerator` are None
+        when unknown.
+        """
+        return ServingLimits(max_model_len=model.max_context if model is not None else 0)
+
+    def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
+        """What it computes and stores in: the precision, over which arguments win.
+
+        What arguments say in words that no neutral format stands for is left out. `model` is None
+        when unknown.
+        """
+        return config.quantization
 
     def check_args(self, args: Mapping[str, Json]) -> list[str]:
         """Names in `args` that servetune itself sets, which a user therefore must not.

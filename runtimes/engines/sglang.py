@@ -8,12 +8,14 @@ from typing import ClassVar
 from runtimes.engines._flags import FlagTable, table_for
 from runtimes.engines._search import SearchHint
 from runtimes.engines._sglang_args import render_args
+from runtimes.engines._sglang_case import Case
 from runtimes.engines._sglang_effective import compiled_kernels, effective, lossy_parts
+from runtimes.engines._sglang_limits import serving_limits
 from runtimes.engines._sglang_notes import notes_on
 from runtimes.engines._sglang_report import read_report
 from runtimes.engines._sglang_rules import broken_rule
 from runtimes.engines._sglang_search import search_hints
-from runtimes.engines._sglang_settings import NAME, Settings, settings_of, table_of
+from runtimes.engines._sglang_settings import NAME, Settings, precision_of, settings_of, table_of
 from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal
 from runtimes.errors import UserError
 from runtimes.hardware import Accelerator
@@ -30,6 +32,8 @@ from runtimes.plan import (
     ProcessPlan,
     pasted,
 )
+from runtimes.quantization import Quantization
+from runtimes.serving_limits import ServingLimits
 
 _MODULE = "sglang.launch_server"
 
@@ -147,6 +151,14 @@ class SglangEngine(Engine):
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         return read_report(log=log, version_json=version_json)
+
+    def serving_limits(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> ServingLimits:
+        return serving_limits(Case.of(config, model, accelerator))
+
+    def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
+        return precision_of(settings_of(config), config.quantization)
 
     def search_hints(
         self, model: ModelFacts | None, accelerator: Accelerator | None

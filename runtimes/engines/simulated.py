@@ -15,6 +15,8 @@ from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import HOST, PORT, PYTHON, DeploymentPlan, EngineConfig, Environment, ProcessPlan
+from runtimes.quantization import Quantization
+from runtimes.serving_limits import ServingLimits
 
 DEFAULT_ACCELERATOR = "H100"
 _IMITATED_VERSION = "0.33.0"
@@ -89,6 +91,16 @@ class SimulatedEngine(Engine):
     ) -> Refusal | None:
         imitated = _imitated(config)
         return imitated.refuse(_for_imitated(config, imitated.name), model, accelerator)
+
+    def serving_limits(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> ServingLimits:
+        imitated = _imitated(config)
+        return imitated.serving_limits(_for_imitated(config, imitated.name), model, accelerator)
+
+    def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
+        imitated = _imitated(config)
+        return imitated.precision(_for_imitated(config, imitated.name), model)
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         # The simulator says of itself what the imitated engine would, in the same words.

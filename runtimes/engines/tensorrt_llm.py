@@ -19,6 +19,7 @@ from runtimes.engines._trtllm_command import (
     server_argv,
     yaml_text,
 )
+from runtimes.engines._trtllm_limits import serving_limits
 from runtimes.engines._trtllm_search import hints
 from runtimes.engines._trtllm_settings import (
     CLUSTERS,
@@ -30,6 +31,7 @@ from runtimes.engines._trtllm_settings import (
     context_degree,
     everything,
     expert_ranks,
+    precision_of,
     settle,
 )
 from runtimes.engines.base import ENGINES, Engine, EngineReport, Refusal
@@ -38,7 +40,8 @@ from runtimes.json_types import Json, canonical_json, short_hash
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import DeploymentPlan, EngineConfig, ProcessPlan
-from runtimes.quantization import LOSSLESS
+from runtimes.quantization import LOSSLESS, Quantization
+from runtimes.serving_limits import ServingLimits
 
 _VERSION_IN_LOG = re.compile(r"TensorRT[- ]LLM version: (\d[\w.]*)")
 _CACHE_SIZES: tuple[str, ...] = ("maxNumBlocks", "tokensPerBlock")
@@ -122,6 +125,14 @@ class TensorRtLlmEngine(Engine):
     ) -> Refusal | None:
         broken = _trtllm_rules.broken_rule(config, model)
         return broken or _trtllm_precision.broken_rule(config, model, accelerator)
+
+    def serving_limits(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> ServingLimits:
+        return serving_limits(settle(config), model)
+
+    def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
+        return precision_of(config)
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         """Its version, from `/version` or the log, and the size of its KV cache."""

@@ -8,9 +8,12 @@ from typing import ClassVar
 from runtimes.engines._flags import FlagTable, table_for
 from runtimes.engines._search import SearchHint
 from runtimes.engines._vllm_args import render_args, render_in_order
+from runtimes.engines._vllm_case import Case
 from runtimes.engines._vllm_command import Command, command_of
 from runtimes.engines._vllm_identity import compiles, effective
 from runtimes.engines._vllm_layout import node_args, node_ports, spread_of
+from runtimes.engines._vllm_limits import serving_limits
+from runtimes.engines._vllm_memory import precision_of
 from runtimes.engines._vllm_precision import lossy
 from runtimes.engines._vllm_report import read_report
 from runtimes.engines._vllm_rules import broken_rule
@@ -22,6 +25,8 @@ from runtimes.json_types import Json
 from runtimes.model import ModelFacts
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import HOST, PORT, DeploymentPlan, EngineConfig, Environment, ProcessPlan, pasted
+from runtimes.quantization import Quantization
+from runtimes.serving_limits import ServingLimits
 
 _MODULE = "vllm.entrypoints.openai.api_server"
 
@@ -134,6 +139,17 @@ class VllmEngine(Engine):
         self, model: ModelFacts | None, accelerator: Accelerator | None
     ) -> tuple[SearchHint, ...]:
         return search_hints(model, accelerator)
+
+    def serving_limits(
+        self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
+    ) -> ServingLimits:
+        table = self.flags(version_of(config.environment))
+        command = command_of(config, table)
+        return serving_limits(Case.of(config, command, model, accelerator, table))
+
+    def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
+        table = self.flags(version_of(config.environment))
+        return precision_of(Case.of(config, command_of(config, table), model, None, table))
 
     def describe(self, *, log: str, metrics_text: str, version_json: str) -> EngineReport:
         return read_report(log=log, metrics_text=metrics_text, version_json=version_json)

@@ -60,7 +60,9 @@ class Memory:
         kv_budget: what the engine's rule leaves for the KV cache; negative when nothing is left.
         capacity: memory of the accelerator.
         max_sequences: sequences of the load's full length that the budget holds, per replica.
-        short_by: bytes by which one sequence does not fit; 0 when it does.
+        short_by: bytes by which one sequence does not fit, even with the least of activations and
+            runtime; 0 when it does. Of engines that start only with room for the longest sequence
+            they are told of, that one.
     """
 
     weights: float

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from runtimes.model import ModelFacts
-
-if TYPE_CHECKING:
-    from search.perfmodel.question import Spread
+from search.perfmodel.spread import Spread
 
 
 class LayerKind(Enum):
@@ -38,7 +35,8 @@ class LayerGroup:
     Attributes:
         count: how many there are in the model (over all pipeline stages).
         tp: ranks that share each of them; of experts, the ranks that share each expert.
-        cp: ranks among which one sequence is split (its KV cache too).
+        cp: ranks among which one prompt is split.
+        kv_split: ranks among which the KV cache of one sequence is split.
         sp: ranks over which activations between blocks are split; 1 without.
         ep: ranks with different experts.
         groups: groups of ranks with sequences of their own: what one of these layers is given
@@ -52,6 +50,7 @@ class LayerGroup:
     sp: int = 1
     ep: int = 1
     groups: int = 1
+    kv_split: int = 1
 
 
 def layers_of(model: ModelFacts) -> dict[LayerKind, int]:
@@ -84,9 +83,13 @@ def spread_layers(model: ModelFacts, spread: Spread) -> tuple[LayerGroup, ...]:
         tp, ep, shared = spread.tp, 1, 1
         if kind is LayerKind.MOE:
             tp, ep = spread.expert_tp, spread.expert_ep
-            shared = spread.groups * spread.pcp
+            shared = spread.groups
         elif kind is LayerKind.FEEDFORWARD:
             tp, shared = spread.dense_tp, max(1, spread.dense_tp // spread.tp)
-        cp = spread.pcp if kind is not LayerKind.MOE else 1
-        groups.append(LayerGroup(kind=kind, count=count, tp=tp, cp=cp, sp=sp, ep=ep, groups=shared))
+        groups.append(
+            LayerGroup(
+                kind=kind, count=count, tp=tp, cp=spread.pcp, sp=sp, ep=ep, groups=shared,
+                kv_split=spread.dcp * spread.pcp,
+            )
+        )  # fmt: skip
     return tuple(groups)

@@ -9,49 +9,9 @@ from runtimes.model import ModelFacts
 from runtimes.quantization import Quantization
 from runtimes.serving_limits import ServingLimits
 from search.perfmodel.layers import LayerGroup
+from search.perfmodel.spread import Spread
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """How one replica of an engine lies over its GPUs: a layout with nothing left open.
-
-    A pipeline stage has `tp · groups · pcp` GPUs, and so have its experts:
-    `expert_tp · expert_ep`.
-
-    Attributes:
-        tp: ranks that share the attention of one sequence.
-        groups: groups of such ranks with sequences of their own that share one set of experts
-            (attention data parallel).
-        pp: pipeline stages.
-        pcp: ranks among which one prompt is split.
-        dcp: ranks, of the `tp`, among which the KV cache of one sequence is split.
-        sequence_parallel: True when what lies between the blocks is split over the `tp` ranks.
-        dense_tp: ranks that share a dense MLP.
-        expert_tp: ranks that share each expert.
-        expert_ep: ranks with different experts.
-        replicas: copies of all this that share nothing.
-    """
-
-    tp: int = 1
-    groups: int = 1
-    pp: int = 1
-    pcp: int = 1
-    dcp: int = 1
-    sequence_parallel: bool = False
-    dense_tp: int = 1
-    expert_tp: int = 1
-    expert_ep: int = 1
-    replicas: int = 1
-
-    @property
-    def stage_gpus(self) -> int:
-        """GPUs of one pipeline stage."""
-        return self.tp * self.groups * self.pcp
-
-    @property
-    def gpus(self) -> int:
-        """GPUs in all."""
-        return self.stage_gpus * self.pp * self.replicas
+__all__ = ["Configuration", "Load", "Question", "Speculation", "Spread"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol
 
 from runtimes.json_types import short_hash
@@ -21,7 +21,8 @@ class Sampler(ABC):
     a sampler that is rebuilt with `restore` goes on as an unbroken one would. Calls come from
     one thread at a time.
 
-    The combinations of the space come first, in order; then what the sampler itself chooses.
+    The combinations of the space come first, in order; then what `lead_with` gives, where it was
+    called; then what the sampler itself chooses.
 
     A subclass gives `_propose`, and `_observe` if it learns. It need not know what may be
     launched or was proposed before: `ask` calls it again until a proposal passes, `attempts`
@@ -40,16 +41,34 @@ class Sampler(ABC):
         self._admission = admission
         self._seen: set[str] = set()
         self._combinations = iter(space.combinations)
+        self._lead: Callable[[], Iterable[Params]] = tuple
+        self._leading: Iterator[Params] = iter(())
         self._rest: Iterator[Params] | None = None
 
     def mark_seen(self, config_id: str) -> None:
         """Never propose this configuration; for what was chosen elsewhere, as a baseline is."""
         self._seen.add(config_id)
 
+    def lead_with(self, choose: Callable[[], Iterable[Params]]) -> None:
+        """Propose what `choose` gives before anything of the sampler's own.
+
+        Called before the first `ask`. `choose` is called once, as late as it can be, and has to
+        give the same points again to a sampler that is rebuilt; those that may not be launched,
+        or were proposed, are passed over.
+        """
+        self._lead = choose
+        self._leading = _when_asked(choose)
+
+    def leading(self) -> list[Params]:
+        """What `lead_with` gives, in order; empty for a sampler that is not led."""
+        return list(self._lead())
+
     def ask(self, number: int) -> Params | None:
         """Parameters for trial `number`: admissible, of a new configuration; None: nothing left."""
         # What these iterators have passed was seen or inadmissible and stays so.
         params = next(filter(self._is_new, self._combinations), None)
+        if params is None and self.space.product:
+            params = next(filter(self._is_new, self._leading), None)
         if params is None and self.space.product:
             proposals = (self._propose(number, attempt) for attempt in range(self.attempts))
             params = next(filter(self._is_new, proposals), None) or self._next_left()
@@ -90,6 +109,11 @@ class Sampler(ABC):
 
     def _walk(self) -> Iterator[Params]:
         return self.space.points() if self.space.countable else iter(())
+
+
+def _when_asked(choose: Callable[[], Iterable[Params]]) -> Iterator[Params]:
+    """What `choose` gives, which is called when the first is asked for."""
+    yield from choose()
 
 
 class SamplerFactory(Protocol):

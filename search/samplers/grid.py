@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from runtimes.errors import InternalError, UserError
 from search.admission import Admission
@@ -35,6 +35,9 @@ class GridSampler(Sampler):
                 f"sampler grid needs a finite space, and {', '.join(endless)} is a float range "
                 "without a step. Give it a step or a list of values, or choose tpe or random."
             )
+
+    def lead_with(self, choose: Callable[[], Iterable[Params]]) -> None:
+        """Nothing comes first: the order is the space's own."""
 
     def _propose(self, number: int, attempt: int) -> Params:
         raise InternalError(f"grid walks the space and proposes nothing (trial {number})")

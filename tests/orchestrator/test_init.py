@@ -212,7 +212,7 @@ def test_a_machine_without_gpus_is_planned_for_eight(
     [
         (StarterRequest(("vlm",), LLAMA_70B, 8, "H200"), "unknown engine 'vlm'. Did you mean"),
         (StarterRequest((), LLAMA_70B, 8, "H200"), "--engine: names none; known: "),
-        (StarterRequest(("vllm",), LLAMA_70B, 8, "H20"), "unknown accelerator 'H20'"),
+        (StarterRequest(("vllm",), LLAMA_70B, 8, "H21"), "unknown accelerator 'H21'"),
         (StarterRequest(("vllm",), LLAMA_70B, 0, "H200"), "--gpus 0: a node has at least 1"),
         (StarterRequest(("vllm",), "", 8, "H200"), "--model: names none; write a Hub id"),
         (StarterRequest(("simulated",), LLAMA_70B, 8), "--accelerator: simulated needs to know"),

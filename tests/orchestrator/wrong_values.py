@@ -89,7 +89,7 @@ VALUES = [
                 "did you mean 'tpe'? known here: auto, grid, random, tpe"),
         Problem("cluster.kind", "unknown kind", "'slurm'", "known here: in_process, local, ray"),
         Problem("cluster.accelerator", "unknown accelerator", "'H900'",
-                f"did you mean 'H200'? known here: {', '.join(sorted([*ACCELERATORS, 'cpu']))}"),
+                f"did you mean 'H800'? known here: {', '.join(sorted([*ACCELERATORS, 'cpu']))}"),
     ),
     wrong(
         "degrees",

@@ -42,7 +42,7 @@ def rows() -> list[dict[str, str]]:
 
 def test_every_figure_is_that_of_the_table() -> None:
     table = rows()
-    assert len(table) == len(ACCELERATORS) + len(SYSTEMS) == 26
+    assert len(table) == 26
     for row in table:
         accelerator = find_accelerator(row["id"])
         _, units = SYSTEMS.get(row["id"], ("", 1))
@@ -80,8 +80,8 @@ def test_names_are_found_however_they_are_written(written: str, name: str) -> No
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown accelerator 'H20'\. Did you mean 'H200'"):
-        find_accelerator("H20")
+    with pytest.raises(UnknownNameError, match=r"unknown accelerator 'B210'\. Did you mean 'B200'"):
+        find_accelerator("B210")
 
 
 @pytest.mark.parametrize(

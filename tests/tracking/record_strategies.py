@@ -19,6 +19,7 @@ from runtimes.measurement import (
 from runtimes.parallel import DEGREES, ParallelLayout
 from runtimes.quantization import PARTS, PRECISIONS, Quantization
 from runtimes.slo import SloLimit, SloVerdict
+from search.perfmodel.expected import Estimate, Expected
 from search.trial import TrialState
 from tracking.parquet.parameters import ParameterType
 from tracking.records import Sample, StageRecord, TrialRecord
@@ -128,6 +129,8 @@ _layouts = st.builds(
 _quantizations = st.builds(
     Quantization, **{part: st.none() | st.sampled_from(PRECISIONS) for part in PARTS}
 )
+_estimates = st.builds(Estimate, _number, _number, _number)
+_expected = st.builds(Expected, _estimates, _estimates, _estimates, _number)
 trials = st.builds(
     TrialRecord,
     run=_text,
@@ -161,6 +164,7 @@ trials = st.builds(
     stop_s=st.none() | _number,
     gpu_seconds=_number,
     deciding_stage=st.none() | st.integers(0, 9),
+    predicted=st.none() | _expected,
     measurement=st.none() | measurements,
     objectives=st.dictionaries(st.sampled_from([*OBJECTIVES, "other"]), _number),
     failure=st.none() | failures,

@@ -12,6 +12,7 @@ from runtimes.measurement import ClientHealth, Distribution, Interval, Measureme
 from runtimes.parallel import ParallelLayout
 from runtimes.quantization import Quantization
 from runtimes.slo import SloLimit, SloVerdict
+from search.perfmodel.expected import Estimate, Expected
 from search.trial import TrialState
 from tracking.parquet.parameters import from_cell
 from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
@@ -20,6 +21,8 @@ from tracking.parquet.schema import (
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
+    PREDICTED_COLUMNS,
+    PREDICTED_RUNNING,
     STATISTICS,
     WINDOW_COLUMNS,
     ParameterColumn,
@@ -53,6 +56,7 @@ def trial_record(row: Row, parameters: Mapping[str, ParameterColumn]) -> TrialRe
         quantization=Quantization(
             **{part: row[column] for column, part in PRECISION_COLUMNS.items() if column in row}
         ),
+        predicted=_prediction(row),
         measurement=_measurement(row),
         failure=_failure(row),
     )
@@ -79,6 +83,16 @@ def _same(row: Row, names: tuple[str, ...]) -> Row:
         if name in values:
             values[name] = dict(values[name])
     return values
+
+
+def _prediction(row: Row) -> Expected | None:
+    if row.get(PREDICTED_RUNNING) is None:
+        return None
+    estimates: dict[str, dict[str, float]] = {}
+    for column, (figure, bound) in PREDICTED_COLUMNS.items():
+        estimates.setdefault(figure, {})[bound] = row[column]
+    figures = {figure: Estimate(**bounds) for figure, bounds in estimates.items()}
+    return Expected(**figures, running=row[PREDICTED_RUNNING])
 
 
 def _measurement(row: Row) -> Measurement | None:

@@ -10,12 +10,15 @@ from runtimes.errors import InternalError
 from runtimes.failure import Failure
 from runtimes.json_types import Json
 from runtimes.measurement import ClientHealth, Distribution, Measurement, Window
+from search.perfmodel.expected import Expected
 from tracking.parquet.parameters import json_kind, to_cell
 from tracking.parquet.schema import (
     CLIENT_COLUMNS,
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
+    PREDICTED_COLUMNS,
+    PREDICTED_RUNNING,
     STATISTICS,
     THROUGHPUT_UNITS,
     WINDOW_COLUMNS,
@@ -27,10 +30,11 @@ from tracking.records import Sample, StageRecord, TrialRecord
 Row: TypeAlias = dict[str, Any]
 """One row on its way into or out of Arrow; columns that are absent are null."""
 
+_OTHER_IN_TRIALS = frozenset(
+    {"state", "params", "measurement", "failure", "layout", "quantization", "predicted"}
+)
 SAME_IN_TRIALS = tuple(
-    item.name
-    for item in fields(TrialRecord)
-    if item.name not in {"state", "params", "measurement", "failure", "layout", "quantization"}
+    item.name for item in fields(TrialRecord) if item.name not in _OTHER_IN_TRIALS
 )
 """Fields of a trial that are columns of the same name."""
 
@@ -64,6 +68,7 @@ def trial_row(
         **{
             column: getattr(record.quantization, part) for column, part in PRECISION_COLUMNS.items()
         },
+        **_prediction(record.predicted),
         **_parameters(record.params, parameters),
         **{columns[name]: record.objectives.get(name) for name in objectives},
         **_measurement(record.measurement),
@@ -112,6 +117,16 @@ def _parameters(params: Mapping[str, Json], columns: Mapping[str, ParameterColum
     }
     row["param_kinds"] = {name: json_kind(value) for name, value in params.items()}
     return row
+
+
+def _prediction(predicted: Expected | None) -> Row:
+    if predicted is None:
+        return {}
+    row: Row = {
+        column: getattr(getattr(predicted, figure), bound)
+        for column, (figure, bound) in PREDICTED_COLUMNS.items()
+    }
+    return {**row, PREDICTED_RUNNING: predicted.running}
 
 
 def _measurement(measurement: Measurement | None) -> Row:

@@ -82,6 +82,20 @@ LAYOUT_COLUMNS = {f"layout_{degree}": degree for degree in DEGREES}
 PRECISION_COLUMNS = {f"quantization_{part}": part for part in PARTS}
 """Part of a precision by column; null where it is left as it is."""
 
+PREDICTED_COLUMNS = {
+    "predicted_ttft_ms": ("ttft_ms", "value"),
+    "predicted_ttft_low_ms": ("ttft_ms", "low"),
+    "predicted_ttft_high_ms": ("ttft_ms", "high"),
+    "predicted_tpot_ms": ("tpot_ms", "value"),
+    "predicted_tpot_low_ms": ("tpot_ms", "low"),
+    "predicted_tpot_high_ms": ("tpot_ms", "high"),
+    "predicted_output_throughput": ("output_throughput", "value"),
+    "predicted_output_throughput_low": ("output_throughput", "low"),
+    "predicted_output_throughput_high": ("output_throughput", "high"),
+}
+"""Figure of an `Expected`, and which part of its estimate, by column."""
+PREDICTED_RUNNING = "predicted_running"
+
 _PARAMETER_ARROW: dict[ParameterType, pa.DataType] = {
     "int": pa.int64(),
     "float": pa.float64(),
@@ -195,6 +209,11 @@ def _trial_head() -> list[ArrowField]:
         _column("deciding_stage", pa.int64()),
         _column("slo_rate_low", pa.float64(), "requests/s"),
         _column("slo_rate_high", pa.float64(), "requests/s"),
+        *(
+            _column(name, pa.float64(), "ms" if figure.endswith("_ms") else "tokens/s")
+            for name, (figure, _) in PREDICTED_COLUMNS.items()
+        ),
+        _column(PREDICTED_RUNNING, pa.float64(), "sequences"),
     ]
 
 

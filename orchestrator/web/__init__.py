@@ -1,0 +1,1 @@
+"""HTTP: the performance model as a stateless API. Needs the extra `web`."""

@@ -1,0 +1,139 @@
+"""From steps to what users see: continuous batching as a fluid in balance.
+
+Each step gives every running sequence one token; prompts are computed beside them, one chunk at a
+time, at the rate at which sequences end. All arrays are [configurations]; tokens and sequences
+are those of one group of ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.perfmodel.operators import Costs, Step, StepModel
+from search.perfmodel.tables import Floats
+
+_ROUNDS = 12
+"""Iterations until sequences that decode and those that wait for their prompts balance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one group of ranks is given.
+
+    Attributes:
+        input_tokens: mean length of a prompt.
+        new_tokens: of them, those that no prefix cache has.
+        output_tokens: mean length of an answer.
+        budget: tokens of one step at most.
+        accepted: tokens a sequence gets per step: 1, more with speculation.
+        decode_tokens: tokens computed per sequence and step: 1 and its drafts.
+    """
+
+    input_tokens: Floats
+    new_tokens: Floats
+    output_tokens: Floats
+    budget: Floats
+    accepted: Floats
+    decode_tokens: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The steady state of one group of ranks.
+
+    Attributes:
+        tpot_s: time per output token.
+        prompt_s: from being scheduled to the first token.
+        queued_s: what a prompt waits for others that arrived with it.
+        decoding: sequences that decode, on average.
+        rate: requests that end per second.
+    """
+
+    tpot_s: Floats
+    prompt_s: Floats
+    queued_s: Floats
+    decoding: Floats
+    rate: Floats
+
+
+class Serving:
+    """Continuous batching on a step model."""
+
+    def __init__(self, model: StepModel, traffic: Traffic) -> None:
+        self._model = model
+        self._traffic = traffic
+        self._context = traffic.input_tokens + traffic.output_tokens / 2
+
+    def decode_costs(self, decodes: Floats) -> Costs:
+        """One step of `decodes` sequences halfway through their answers."""
+        zero = np.zeros_like(decodes)
+        traffic = self._traffic
+        step = Step(decodes, traffic.decode_tokens, self._context, zero, zero, zero, zero)
+        return self._model.costs(step)
+
+    def prompt_costs(self) -> Costs:
+        """One whole prompt by itself, in one step."""
+        traffic = self._traffic
+        zero, one = np.zeros_like(self._context), np.ones_like(self._context)
+        cached = traffic.input_tokens - traffic.new_tokens
+        new = traffic.new_tokens
+        return self._model.costs(
+            Step(zero, traffic.decode_tokens, self._context, new, new, cached, one)
+        )
+
+    def _mixed_seconds(self, decodes: Floats, tokens: Floats) -> Floats:
+        """A step of `decodes` sequences with `tokens` of prompts beside them."""
+        traffic = self._traffic
+        piece = np.minimum(tokens, traffic.new_tokens)
+        cached = traffic.input_tokens - traffic.new_tokens
+        before = cached + np.maximum(traffic.new_tokens - piece, 0.0) / 2
+        finished = tokens / np.maximum(traffic.new_tokens, 1.0)
+        costs = self._model.costs(
+            Step(decodes, traffic.decode_tokens, self._context, tokens, piece, before, finished)
+        )
+        return costs.seconds + self._model.scales.prompt_s * finished
+
+    def closed_loop(self, running: Floats) -> Balance:
+        """`running` sequences at any time: where one ends, the next begins."""
+        return self._balance(running, None)
+
+    def open_loop(self, rate: Floats, most: Floats) -> Balance:
+        """`rate` requests per second, of which at most `most` run at once; stable rates only."""
+        return self._balance(most, rate)
+
+    def _balance(self, running: Floats, rate: Floats | None) -> Balance:
+        """The fixed point of sequences that decode and prompts that are computed beside them.
+
+        With `rate` as many decode as arrive in the time an answer takes, without it those of
+        `running` whose prompt is not being computed. Where prompts fill the token budget,
+        only as many decode as leave room for the prompts that follow them.
+        """
+        traffic = self._traffic
+        new = np.maximum(traffic.new_tokens, 1.0)
+        later = np.maximum(traffic.output_tokens - 1, 1.0) / traffic.accepted
+        cohort = self._model.scales.cohort if rate is None else 0.0
+        most = traffic.budget / (traffic.decode_tokens + new / later)
+        decoding = np.minimum(running, most) if rate is None else np.minimum(running, most) / 2
+        for _ in range(_ROUNDS):
+            plain = self.decode_costs(np.maximum(decoding, 1.0)).seconds
+            room = np.maximum(traffic.budget - decoding * traffic.decode_tokens, 1.0)
+            demand = new * decoding / later
+            together = 1 + cohort * np.maximum(np.minimum(room / new, running) - 1, 0.0)
+            lump = np.minimum(np.maximum(new * together, demand), room)
+            share = np.minimum(demand / lump, 1.0)
+            mixed = self._mixed_seconds(decoding, lump)
+            step = (1 - share) * plain + share * mixed
+            prompt = mixed * np.maximum(new / lump, 1.0)
+            extra = np.maximum(mixed - plain, 0.0) * np.maximum(new / lump, new / room)
+            queued = self._model.scales.queue * np.maximum(running - 1, 0.0) * extra
+            if rate is None:
+                answering = later * step
+                target = running * answering / (answering + prompt + queued)
+            else:
+                target = rate * later * step
+            target = np.clip(target, 1e-6, np.minimum(running, most))
+            decoding = np.sqrt(decoding * target)
+        ended = decoding / (later * step)
+        return Balance(step / traffic.accepted, prompt, queued, decoding, ended)
