@@ -106,7 +106,7 @@ def _decode(predictor: Predictor, request: DecodeRequest, prompt: int) -> _Phase
     steps, batch = request.seq_len - 1, request.batch_size
     step = deployment.cost("decode", batch=batch, new=1, context=prompt + request.seq_len // 2)
     deployment.check_chips(step.chips, "decode_req.hardware_config")
-    last = deployment.cost("decode", batch=batch, new=1, context=prompt + request.seq_len)
+    last = deployment.cost("decode", batch=batch, new=1, context=prompt + request.seq_len - 1)
     return _Phase(
         deployment, batch, step.chips, added([(steps, step.cost)]), step.cost.seconds,
         steps * step.flops, total(last), per_chip(last),

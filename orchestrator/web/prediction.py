@@ -105,7 +105,7 @@ class Deployment:
 
         return phase_cost(
             self.model, self.hardware.accelerator, self.groups, quantization=self.dtypes,
-            phase=phase, batch=batch, new_tokens=new, context_tokens=context,
+            phase=phase, batch=batch, new_tokens=new, context_tokens=context, curves=self.curves,
         )  # fmt: skip
 
     def check_chips(self, chips: int, path: str) -> None:
@@ -198,7 +198,7 @@ class Predictor:
         batch, answer = request.batch_size, request.output_seq
         prefill = deployment.cost("prefill", batch=batch, new=request.input_seq, context=0)
         deployment.check_chips(prefill.chips, "hardware_config")
-        middle, end = request.input_seq + answer // 2, request.input_seq + answer
+        middle, end = request.input_seq + answer // 2, request.input_seq + answer - 1
         step = deployment.cost("decode", batch=batch, new=1, context=middle)
         last = deployment.cost("decode", batch=batch, new=1, context=end)
         cost = added([(1, prefill.cost), (answer - 1, step.cost)])

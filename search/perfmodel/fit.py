@@ -46,7 +46,7 @@ class Fit:
     """Overheads and spreads by engine.
 
     Attributes:
-        engines: by engine, and by `engine/moe` where those of mixtures of experts differ.
+        engines: by engine, and by narrower keys where they differ (see `overhead_keys`).
         spreads: by the same keys.
         data_sha256: of the rows fitted to.
         rows: how many these were.
@@ -87,9 +87,19 @@ class Fit:
 
     @staticmethod
     def _key(configuration: Configuration, known: Mapping[str, object]) -> str:
-        engine = configuration.engine if configuration.engine in known else _FALLBACK
-        mixture = f"{engine}/moe"
-        return mixture if configuration.model.is_moe and mixture in known else engine
+        return next((key for key in overhead_keys(configuration) if key in known), _FALLBACK)
+
+
+def overhead_keys(configuration: Configuration) -> tuple[str, ...]:
+    """Keys of the overheads of a configuration, the narrowest first.
+
+    `engine/vendor` for accelerators that are not NVIDIA's, whose kernels are others; `engine/moe`
+    for mixtures of experts; `engine`.
+    """
+    engine, vendor = configuration.engine, configuration.accelerator.vendor
+    if vendor != "nvidia":
+        return f"{engine}/{vendor}", engine
+    return (f"{engine}/moe", engine) if configuration.model.is_moe else (engine,)
 
 
 def generic_overheads() -> EngineOverheads:

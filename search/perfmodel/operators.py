@@ -36,8 +36,8 @@ from search.perfmodel.tables import (
 _EXPERT_MBU = 0.75
 """Of grouped GEMMs at few tokens: they fill the device with many experts, whatever the format."""
 _INT4_EXPERT_MBU = 0.4
-_EXPERT_TOKENS = 32.0
-"""Tokens of one expert at which its GEMMs reach half of their plateau: half a tile of 64 rows."""
+_EXPERT_TOKENS = 64.0
+"""Tokens of one expert at which its GEMMs reach half of their plateau: a tile of 64 rows."""
 _PLATEAU_TOKENS = 4096.0
 
 
@@ -253,7 +253,7 @@ class StepModel:
         tokens = np.where(rows.rows == Rows.SAMPLED, step.sampled[config], step.tokens[config])
         size = rows.token_bytes * tokens
         seconds: Floats = np.zeros(len(config))
-        kinds = rows.kind
+        kinds, ranks = rows.kind, rows.ranks.astype(np.int64)
         for kind, price in (
             (Collective.ALL_REDUCE, self._fabric.all_reduce),
             (Collective.ALL_GATHER, self._fabric.all_gather),
@@ -264,7 +264,7 @@ class StepModel:
         ):
             at = np.flatnonzero((kinds == kind) & (size > 0))
             if at.size:
-                seconds[at] = price(self._accelerator[config[at]], rows.ranks[at], size[at])
+                seconds[at] = price(self._accelerator[config[at]], ranks[at], size[at])
         scaled: Floats = seconds * self.scales.communication[config] * rows.layers
         return self._summed(config, scaled)
 

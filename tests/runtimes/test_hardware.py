@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtimes.errors import UnknownNameError
-from runtimes.hardware import ACCELERATORS, SYSTEMS, Accelerator, find_accelerator
+from runtimes.hardware import ACCELERATORS, SYSTEMS, Accelerator, find_accelerator, find_system
 from runtimes.quantization import PRECISIONS
 
 FIGURES = {
@@ -71,12 +71,19 @@ def test_every_accelerator_says_where_its_figures_come_from() -> None:
         ("NVIDIA_H200_141GB", "H200"),
         ("a100 80gb", "A100-80GB"),
         ("nvidia_nvl72_rack", "GB200"),
+        ("nvidia_gb200_single", "GB200"),
         ("nvidia_gb200_superchip", "GB200"),
         ("rtx 4090", "RTX-4090"),
     ],
 )
 def test_names_are_found_however_they_are_written(written: str, name: str) -> None:
     assert find_accelerator(written).name == name
+
+
+def test_a_system_is_several_of_one() -> None:
+    assert find_system("NVIDIA-NVL72-Rack") == (find_accelerator("GB200"), 72)
+    assert find_system("nvidia_gb200_single") is None
+    assert find_system("GB200") is None
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -12,6 +12,7 @@ from orchestrator.web.app import create_app
 from orchestrator.web.layouts import decoder_kinds
 from runtimes.hardware import find_accelerator
 from runtimes.model import ModelFacts, find_named_model
+from runtimes.node_curves import NodeCurves
 from search.perfmodel.layers import layers_of
 from tests.orchestrator.web.requests import (
     MIXTURE,
@@ -206,6 +207,19 @@ def test_the_servers_own_names_come_first() -> None:
     assert found["tpot_ms"] > 10 * usual["tpot_ms"]
 
 
+def test_a_nodes_own_curves_count() -> None:
+    rate = find_accelerator("H200").memory_bytes_per_s / 100
+    slow = NodeCurves(
+        accelerator="H200",
+        gemm_flops={"bf16": ((1.0, 1e12), (4096.0, 1e13))},
+        gemm_bytes_per_s={"bf16": rate},
+        copy_bytes_per_s=rate,
+    )
+    usual, measured = create_app(), create_app(curves=[slow])
+    found = [answer(app, SYSTEM, system_request())["tpot_ms"] for app in (usual, measured)]
+    assert found[1] > 10 * found[0]
+
+
 def test_phases_with_equal_layers_are_the_whole_system(app: FastAPI) -> None:
     whole = answer(app, SYSTEM, system_request())
     apart = answer(app, PHASES, phases_request())
@@ -262,6 +276,22 @@ def test_layers_may_lie_differently(app: FastAPI) -> None:
     found = answer(app, PHASES, phases_request(mixed))["prefill"]
     assert narrow["latency_ms"] < found["latency_ms"] < wide["latency_ms"]
     assert found["num_chips"] == 4
+
+
+def test_a_deep_model_whose_layers_all_lie_differently(app: FastAPI) -> None:
+    layers = [
+        {
+            "layer_index": index,
+            "tp_degree": 1 << index % 4,
+            "cp_degree": 1 + index % 2,
+            "sp_degree": 1 << index % 3,
+        }
+        for index in reversed(range(126))
+    ]
+    request = phase_request(model_config="meta-llama/Llama-3.1-405B", layer_configs=layers)
+    found = answer(app, PHASES, phases_request(request, request | {"seq_len": 64}))
+    assert found["system"]["num_chips"] == 16
+    assert found["prefill"]["memory_gb"] * GB > 2 * facts("meta-llama/Llama-3.1-405B").parameters
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.web.app import create_app
+from orchestrator.web.app import create_app, prediction_router
 from orchestrator.web.route import MAX_BODY_BYTES
 from tests.orchestrator.web.requests import (
     MIXTURE,
@@ -216,8 +216,20 @@ def test_no_path_of_the_server_is_opened(app: FastAPI, tmp_path: Any) -> None:
         assert response.json()["errors"][0]["message"] == "unknown model"
 
 
+def test_the_routes_refuse_alike_in_another_application() -> None:
+    other = FastAPI()
+    other.include_router(prediction_router(), prefix="/predict")
+    (error,) = refused(other, f"/predict{LAYER}", layer_request(batch_size=0))
+    assert error["path"] == "batch_size"
+    assert call(other, "POST", "/predict/config/load").json()["errors"]
+
+
 _JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
     max_leaves=12,
 )

@@ -82,7 +82,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_request_harms_nobody(url: str) 
     address = urlsplit(url)
     assert address.hostname is not None
     with socket.create_connection((address.hostname, address.port)) as connection:
-        connection.sendall(message(system_request())[:-10])
+        connection.sendall(message(layer_request())[:-10])
     assert httpx.get(f"{url}/api/layers", params={"model_id": TINY}).status_code == 200
 
 
@@ -106,7 +106,7 @@ def test_two_configurations_at_once_are_answered_as_one_after_the_other(url: str
 def message(body: Body) -> bytes:
     content = json.dumps(body).encode()
     head = (
-        "POST /config/system-metrics HTTP/1.1\r\nHost: api\r\nConnection: close\r\n"
+        "POST /config/layer-metrics HTTP/1.1\r\nHost: api\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
@@ -115,7 +115,7 @@ def message(body: Body) -> bytes:
 def test_a_thousand_requests_in_flight(url: str) -> None:
     """All are sent but for the last byte before the first may be answered."""
     address = urlsplit(url)
-    request = message(system_request())
+    request = message(layer_request())
 
     async def opened() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -134,7 +134,7 @@ def test_a_thousand_requests_in_flight(url: str) -> None:
         connections = [await opened() for _ in range(IN_FLIGHT)]
         return await asyncio.gather(*(answered(*connection) for connection in connections))
 
-    alone = httpx.post(f"{url}/config/system-metrics", json=system_request()).content
+    alone = httpx.post(f"{url}/config/layer-metrics", json=layer_request()).content
     assert asyncio.run(all_at_once()) == [alone] * IN_FLIGHT
 
 
