@@ -5,11 +5,36 @@ For the accuracy of the performance model only: the model itself never sees what
 
 from __future__ import annotations
 
+import csv
+import gzip
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from search.perfmodel.question import Configuration
 from search.perfmodel.row_question import RowKind, RowQuestion
+
+_FOLDER = "SERVETUNE_FACTS"
+_TABLE = "groundtruth.csv.gz"
+
+
+def published_rows() -> list[dict[str, str]]:
+    """The rows of the published tables, from the folder that `SERVETUNE_FACTS` names.
+
+    Raises:
+        SystemExit: the variable is not set, or there is no such file.
+    """
+    folder = os.environ.get(_FOLDER)
+    table = Path(folder or ".") / _TABLE
+    if not folder or not table.is_file():
+        why = f"{table} is no file" if folder else f"{_FOLDER} is not set"
+        print(f"{why}: {_FOLDER} names the folder with {_TABLE}, the measured rows",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(2)
+    with gzip.open(table, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @dataclass(frozen=True, slots=True)

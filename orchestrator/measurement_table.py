@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
-import tempfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtimes.errors import UserError
+from tracking.files import write_atomically
 
 _LONGEST_CELL = 1 << 24
 
@@ -47,7 +46,7 @@ def read_table(path: Path, required: Sequence[str]) -> Table:
             f"{path} is not UTF-8 (byte {error.start}: {error.object[error.start]:#04x}); "
             "save it as UTF-8"
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return _parse(path, text, required)
 
@@ -83,6 +82,8 @@ def _parse(path: Path, text: str, required: Sequence[str]) -> Table:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Write `path` as CSV, gzipped where its name ends in `.gz`; an older file stays until then.
 
+    Links are followed, and a pipe or a device is written to as it is.
+
     Raises:
         UserError: it cannot be written.
     """
@@ -93,16 +94,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     data = buffer.getvalue().encode()
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
-    temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        write_atomically(path, data)
     except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
         raise UserError(f"{path} cannot be written: {error}") from error

@@ -27,8 +27,10 @@ class Bundle:
 
     Attributes:
         gpu_ids: device ids in the order of their topology, neighbours next to each other.
+        gpu_model: what the driver calls them.
         visible: True for real devices, exported through CUDA_VISIBLE_DEVICES.
         labels: of its node; an engine's environment may ask for one.
+        accelerator: name of the known accelerator that all its devices are; empty for none.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Bundle:
     gpu_model: str = ""
     visible: bool = True
     labels: frozenset[str] = frozenset()
+    accelerator: str = ""
 
     @property
     def room(self) -> Room:

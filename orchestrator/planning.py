@@ -76,8 +76,9 @@ class PlannedTrial:
         }
 
     def _predicted(self) -> Json:
-        """`{"goal", "ttft_ms", …}`, each figure with its bounds; null where nothing is predicted,
-        and for a figure of a load that cannot be served.
+        """`{"stable", "goal", "ttft_ms", …}`, each figure with its bounds; null where nothing is
+        predicted. Where requests arrive faster than they can be served `stable` is false, and the
+        figures that then have no end are null.
         """
         if self.expected is None:
             return None
@@ -86,7 +87,7 @@ class PlannedTrial:
             name: {"value": one.value, "low": one.low, "high": one.high} if name in finite else None
             for name, one in self.expected.figures().items()
         }
-        return {"goal": self.goal, **figures}
+        return {"stable": self.expected.stable, "goal": self.goal, **figures}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         sampler=experiment.spec.search.sampler,
         budget=study.limits().trials,
         load=study.load_words(),
-        notes=tuple(_content_notes(study)),
+        notes=(*_content_notes(study), *study.predictions.notes()),
         goal=study.goals[0].name,
         gpu_hours=_gpu_hours(study, first, trials, expansion.valid),
         unpredicted=dict(unpredicted | others),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.node_curves import curves_of
+from orchestrator.spec.names import CPU
+from orchestrator.user_facts import hardware_of
 from runtimes.plan import EngineConfig
 from search.trial import Params
 from search.warm_start import Rated, predicted_best, usual_count
 
 if TYPE_CHECKING:
     from orchestrator.wiring import Study
+    from runtimes.hardware import Accelerator
     from search.perfmodel.expected import Expected
     from search.perfmodel.study import Forecast, Forecaster
 
@@ -113,6 +116,29 @@ class Predictions:
             hours[index] = admission.plan(points[index]).gpus * lasts_s / _S_PER_HOUR
         return hours
 
+    def notes(self) -> Iterator[str]:
+        """Files of curves that predictions of this study do not use."""
+        from search.perfmodel.efficiency import curves_of as measured_on
+
+        accelerator = self._accelerator()
+        cluster = self.study.experiment.spec.cluster
+        for path, curves in zip(cluster.curves, curves_of(self.study.experiment.spec), strict=True):
+            if accelerator is not None and measured_on(accelerator, [curves]) is None:
+                yield (
+                    f"{path}: measured on {curves.accelerator}, so predictions of "
+                    f"{accelerator.name} do not use it"
+                )
+
+    def _accelerator(self) -> Accelerator | None:
+        """The study's, or the CPU that a file of hardware describes: no rule of an engine looks at
+        that one, predictions do.
+        """
+        cluster = self.study.experiment.spec.cluster
+        if self.study.accelerator is None and cluster.accelerator is not None:
+            own = hardware_of(cluster.hardware)
+            return next((own[name] for name in own if name.lower() == CPU), None)
+        return self.study.accelerator
+
     def _model(self) -> Forecaster:
         if self._forecaster is None:
             from search.perfmodel.demand import Demand
@@ -121,7 +147,7 @@ class Predictions:
 
             self._forecaster = Forecaster(
                 model=self.study.model,
-                accelerator=self.study.accelerator,
+                accelerator=self._accelerator(),
                 demand=Demand.of(self.study.workload),
                 program=self.study.program,
                 slo=self.study.slo,

@@ -16,8 +16,10 @@ from orchestrator.cluster.base import Cluster, create_cluster
 from orchestrator.driver import Driver, Inbox
 from orchestrator.live_status import LiveStatusFile, write_aside
 from orchestrator.load_run import load_run
+from orchestrator.messages import ClusterEvent, FoundBundle
 from orchestrator.metrics_observer import MetricsObserver
 from orchestrator.observer import Observer, RunInfo
+from orchestrator.placement import Bundle
 from orchestrator.planning import baselines
 from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.revision import pinned
@@ -174,9 +176,17 @@ class _StudyRun:
         journal = stack.enter_context(Journal(self._layout.journal_dir, clock=time.time))
         journal.append(RunStarted(self._run, __version__, resumed))
         url = self._serve_metrics(stack)
-        cluster = create_cluster(self._study.cluster_settings(), self._inbox.put)
+        found: list[Bundle] = []
+
+        def deliver(event: ClusterEvent) -> None:
+            if isinstance(event, FoundBundle):
+                found.append(event.bundle)
+            self._inbox.put(event)
+
+        cluster = create_cluster(self._study.cluster_settings(), deliver)
         stack.callback(cluster.close)
         cluster.start()
+        self._study = self._study.on(found)
         signals.install()  # once more: Ray brings handlers of its own as it starts
         driver = self._driver(cluster, journal, standing)
         self._announce(url, standing)

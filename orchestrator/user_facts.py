@@ -11,7 +11,7 @@ from orchestrator.spec.refusal import suggestion
 from orchestrator.spec.user_facts import AcceleratorSpec, ModelShapeSpec, read_user_facts
 from runtimes.errors import Problem, SpecError, UnknownNameError, UserError
 from runtimes.hardware import ACCELERATORS, Accelerator, find_accelerator
-from runtimes.model import LinearShape, MlaShape, ModelFacts, find_model, read_config
+from runtimes.model import LinearShape, MlaShape, ModelFacts, closest_model, find_model, read_config
 from runtimes.quantization import CheckpointQuantization
 
 T = TypeVar("T")
@@ -89,9 +89,11 @@ def model_called(name: str, own: Mapping[str, ModelFacts]) -> ModelFacts:
     found = own.get(name) or find_model(name)
     if found is None:
         here = f" of {', '.join(own)}," if own else ""
+        close = closest_model(name)
+        meant = f"did you mean {close!r}? Or " if close else ""
         raise UserError(
-            f"nothing is known of the model {name!r}; name one{here} of the catalogue, a folder "
-            "with its config.json, or describe it in a file for --models"
+            f"nothing is known of the model {name!r}; {meant}name one{here} of the catalogue, a "
+            "folder with its config.json, or describe it in a file for --models"
         )
     return found
 
@@ -150,6 +152,9 @@ def _odd(model: ModelFacts) -> Iterator[Problem]:
     if model.heads % model.kv_heads:
         rule = f"does not divide heads, which are {model.heads}"
         yield Problem("kv_heads", rule, str(model.kv_heads), "write the heads of keys and values")
+    if model.linear_layers and model.linear is None:
+        rule = "is missing, and linear_layers are not 0"
+        yield Problem("linear", rule, None, "write its key_heads, value_heads and widths")
     wanted = ["experts_per_token", "moe_intermediate"] if model.experts else []
     wanted += ["sliding_window"] if model.windowed_layers else []
     wanted += ["intermediate"] if model.moe_layers < model.layers else []

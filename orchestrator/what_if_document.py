@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.what_if import Point, WhatIf
+from orchestrator.what_if_split import Split
 from runtimes.json_types import Json
+from runtimes.parallel import ParallelLayout
 
 if TYPE_CHECKING:
-    from search.perfmodel.answer import PhaseCost, Prediction
+    from search.perfmodel.answer import Memory, PhaseCost, Prediction
+    from search.perfmodel.disaggregated import DisaggregatedPrediction
     from search.perfmodel.question import Load
 
 
@@ -36,7 +39,7 @@ def _document(point: Point) -> dict[str, Json]:
         "engine": point.engine,
         "accelerator": point.accelerator,
         "gpus": point.gpus,
-        "layout": dict(point.layout.used),
+        **_place(point.layout),
         "quantization": point.precision,
         "load": {
             "input_tokens": load.input_tokens,
@@ -47,21 +50,48 @@ def _document(point: Point) -> dict[str, Json]:
             "saturated": load.saturated,
         },
         "draft_tokens": point.drafts,
+        "arguments_without_effect": list(point.without_effect),
         "refused": None,
         "fits": found is not None and found.memory.fits,
     }
+    if point.pools is not None:
+        row["pools"] = _pools(point.pools)
     if point.refusal is not None:
         row["refused"] = {"rule": point.refusal.rule, "message": point.refusal.message}
     return row if found is None else {**row, **_predicted(found, load)}
 
 
+def _place(layout: ParallelLayout | Split) -> dict[str, Json]:
+    if isinstance(layout, ParallelLayout):
+        return {"layout": dict(layout.used)}
+    return {
+        name: {
+            "layout": dict(pool.layout.used),
+            "replicas": pool.engines,
+            "accelerator": pool.accelerator.name,
+        }
+        for name, pool in {"prefill_pool": layout.prefill, "decode_pool": layout.decode}.items()
+    }
+
+
+def _pools(found: DisaggregatedPrediction) -> dict[str, Json]:
+    return {
+        "prefill_requests_per_s": _finite(found.prefill_rate),
+        "decode_requests_per_s": _finite(found.decode_rate),
+        "limited_by": "prefill" if found.prefill_limits else "decode",
+        "prefill_engines_per_decode_engine": _finite(found.balance),
+        "transfer_bytes_per_rank": _finite(found.transfer_bytes),
+        "transfer_ms": _finite(found.transfer_ms),
+        "prefill_memory_per_gpu": _memory(found.prefill.memory),
+        "decode_memory_per_gpu": _memory(found.decode.memory),
+    }
+
+
 def _predicted(found: Prediction, load: Load) -> dict[str, Json]:
-    memory = found.memory
     figures: dict[str, Json] = {
         name: {"value": _finite(value), "low": _finite(low), "high": _finite(high)}
         for name, value, low, high in figures_of(found, load)
     }
-    sizes = ("weights", "activations", "collectives", "runtime", "kv_cache", "kv_budget")
     return {
         **figures,
         "request_throughput": _finite(found.request_throughput),
@@ -69,15 +99,20 @@ def _predicted(found: Prediction, load: Load) -> dict[str, Json]:
         "stable": found.stable,
         "running": _finite(found.running),
         "waiting_ms": _finite(found.waiting_ms),
-        "memory_per_gpu": {
-            **{f"{name}_bytes": _finite(getattr(memory, name)) for name in sizes},
-            "capacity_bytes": _finite(memory.capacity),
-            "short_by_bytes": _finite(max(memory.short_by, 0.0)),
-            "max_sequences": _finite(memory.max_sequences),
-        },
+        "memory_per_gpu": _memory(found.memory),
         "prefill": _phase(found.prefill),
         "decode": _phase(found.decode),
         "extrapolates": list(found.extrapolates),
+    }
+
+
+def _memory(memory: Memory) -> dict[str, Json]:
+    sizes = ("weights", "activations", "collectives", "runtime", "kv_cache", "kv_budget")
+    return {
+        **{f"{name}_bytes": _finite(getattr(memory, name)) for name in sizes},
+        "capacity_bytes": _finite(memory.capacity),
+        "short_by_bytes": _finite(max(memory.short_by, 0.0)),
+        "max_sequences": _finite(memory.max_sequences),
     }
 
 

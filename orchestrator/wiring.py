@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from orchestrator.cluster.base import ClusterSettings
 from orchestrator.messages import Timeouts, TrialOrder
@@ -28,7 +28,7 @@ from orchestrator.user_facts import accelerator_called, hardware_of
 from runtimes.cache_state import CacheState
 from runtimes.engines.base import ENGINES
 from runtimes.errors import UserError
-from runtimes.hardware import Accelerator
+from runtimes.hardware import Accelerator, find_accelerator
 from runtimes.json_types import Json
 from runtimes.load.job import Api
 from runtimes.load.program import LoadProgram
@@ -96,6 +96,16 @@ class Study:
             memory=self.predictions.shortage,
             node_gpus=self.experiment.spec.cluster.gpus_per_node,
         )
+
+    def on(self, bundles: Sequence[Bundle]) -> Study:
+        """The study on all of `bundles`: where the file names no accelerator, the one they have.
+
+        That stays unknown where they differ, or where one has none that servetune knows.
+        """
+        names = {bundle.accelerator for bundle in bundles}
+        if self.experiment.spec.cluster.accelerator is not None or len(names) != 1 or "" in names:
+            return self
+        return replace(self, accelerator=find_accelerator(names.pop()))
 
     @property
     def source(self) -> str:

@@ -279,6 +279,15 @@ _SAME = (
     _like("mistralai/Mixtral-8x22B-Instruct-v0.1", "mistralai/Mixtral-8x22B-v0.1"),
     _like("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3"),
     _like("deepseek-ai/DeepSeek-V3.1", "deepseek-ai/DeepSeek-V3"),
+    *(  # fine-tunes of other publishers' models, for as many tokens (model cards, config.json)
+        _like(f"deepseek-ai/DeepSeek-R1-Distill-{size}", base, max_context=131072)
+        for size, base in (
+            ("Llama-8B", "meta-llama/Llama-3.1-8B"),
+            ("Llama-70B", "meta-llama/Llama-3.1-70B"),
+            ("Qwen-14B", "Qwen/Qwen2.5-14B"),
+            ("Qwen-32B", "Qwen/Qwen2.5-32B"),
+        )
+    ),
     _like(
         "moonshotai/Kimi-K2-Thinking",
         "moonshotai/Kimi-K2",

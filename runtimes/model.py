@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from runtimes._catalogue import CATALOGUE
@@ -32,6 +33,7 @@ __all__ = [
     "MlaShape",
     "ModelFacts",
     "WeightCounts",
+    "closest_model",
     "find_model",
     "find_named_model",
     "is_hub_id",
@@ -42,8 +44,8 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 _OTHER_SHAPE = frozenset({
-    "adapter", "distill", "draft", "eagle", "eagle3", "embedding", "lora", "mtp", "pruned",
-    "reap", "reranker", "speculator", "vision", "vl",
+    "adapter", "distill", "draft", "eagle", "eagle3", "embedding", "lora", "mini", "moe", "mtp",
+    "pruned", "random", "reap", "reranker", "slim", "speculator", "tiny", "vision", "vl",
 })  # fmt: skip
 """Words in the name of a derived model that is no fine-tune of the same shape."""
 _SIZE = re.compile(r"\d+[bm]")
@@ -57,6 +59,7 @@ _NAMED: tuple[tuple[str, str, Precision | None], ...] = (
     ("bnb", "bitsandbytes", "int4"),
     ("nvfp4", "modelopt_fp4", "nvfp4"),
     ("mxfp4", "mxfp4", "mxfp4"),
+    ("fp4", "modelopt_fp4", "nvfp4"),
     ("mxfp8", "mxfp8", "mxfp8"),
     ("w4afp8", "w4afp8", "int4"),
     ("w4a16", "compressed-tensors", "int4"),
@@ -73,7 +76,8 @@ def find_model(model: str, revision: str | None = None) -> ModelFacts | None:
     """Facts of a local folder or GGUF file, of a cached Hub model, or of a catalogued id.
 
     A fine-tune that only adds a suffix to a catalogued id (`…-Instruct`) has its shape; what its
-    name says of quantisation (`…-AWQ`) counts. None when nothing is known.
+    name says of quantisation (`…-AWQ`) counts. Of publishers that the catalogue has nothing of,
+    and without one, the name alone decides. None when nothing is known.
 
     Args:
         model: path or Hub id.
@@ -96,6 +100,17 @@ def find_named_model(model: str, revision: str | None = None) -> ModelFacts | No
 def known_models() -> list[str]:
     """Ids of the built-in catalogue."""
     return [model.name for model in CATALOGUE]
+
+
+def closest_model(name: str) -> str | None:
+    """The id of the catalogue that `name`, publishers aside, is most like; None for none."""
+    known = {_bare(each).lower(): each for each in known_models()}
+    close = get_close_matches(_bare(name).lower(), list(known), n=1, cutoff=0.6)
+    return known[close[0]] if close else None
+
+
+def _bare(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
 
 
 def _from_path(path: Path) -> ModelFacts | None:
@@ -122,11 +137,28 @@ def _from_cache(model: str, revision: str | None) -> ModelFacts | None:
 
 
 def _by_name(model: str) -> ModelFacts | None:
+    for lowered in _published(model):
+        matches = [known for known in CATALOGUE if _is_named_after(lowered, known.name.lower())]
+        if matches:
+            return _named(model, lowered, max(matches, key=lambda each: len(each.name)))
+    return None
+
+
+def _published(model: str) -> list[str]:
+    """Names, in lower case, by which the catalogue may have what `model` is a copy of.
+
+    Someone else's copy keeps the name behind the publisher's.
+    """
     lowered = model.lower()
-    matches = [known for known in CATALOGUE if _is_named_after(lowered, known.name.lower())]
-    if not matches:
-        return None
-    known = max(matches, key=lambda each: len(each.name))
+    publisher, _, bare = lowered.rpartition("/")
+    publishers = dict.fromkeys(each.name.lower().partition("/")[0] for each in CATALOGUE)
+    if publisher in publishers:
+        return [lowered]
+    return [] if "/" in publisher or not bare else [f"{each}/{bare}" for each in publishers]
+
+
+def _named(model: str, lowered: str, known: ModelFacts) -> ModelFacts:
+    """`known` as its fine-tune `model` is, which is called `lowered` where it comes from."""
     words = _words(lowered[len(known.name) :])
     if not words:
         return known

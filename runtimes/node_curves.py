@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from runtimes.errors import UserError
+from runtimes.quantization import PRECISIONS
 
 Curve: TypeAlias = tuple[tuple[float, float], ...]
 """(size, figure) pairs, sizes ascending."""
 
 _VERSION = 1
 _REQUIRED = ("accelerator", "gemm_flops", "gemm_bytes_per_s", "copy_bytes_per_s")
+_FORMATS = ("fp32", *PRECISIONS)
+_MOST_POINTS = 1024
+_SIZES = (1.0, 1e15)
+"""Tokens or bytes."""
+_RATES = (1e3, 1e20)
+"""FLOP/s or bytes per second."""
+_TIMES_S = (1e-9, 1e6)
 _REMEDY = "measure it again with `servetune calibrate`"
 
 
@@ -90,7 +97,8 @@ class _Reader:
     def curves(self, data: Any) -> NodeCurves:
         if not isinstance(data, dict) or "version" not in data:
             raise UserError(f"{self.source}: is no file of curves; {_REMEDY}")
-        if data.pop("version") != _VERSION:
+        version = data.pop("version")
+        if isinstance(version, bool) or version != _VERSION:
             raise UserError(
                 f"{self.source}: version: this servetune reads {_VERSION}; use the servetune that "
                 f"wrote it, or {_REMEDY}"
@@ -105,6 +113,9 @@ class _Reader:
         curves = NodeCurves(**{key: self._part(key, value) for key, value in data.items()})
         if not curves.gemm_flops:
             raise self._wrong("gemm_flops", "is empty")
+        if unknown := [name for name in curves.gemm_flops if name not in _FORMATS]:
+            rule = f"is no number format; known are {', '.join(_FORMATS)}"
+            raise self._wrong(f"gemm_flops.{unknown[0]}", rule)
         if curves.gemm_flops.keys() != curves.gemm_bytes_per_s.keys():
             formats = ", ".join(curves.gemm_flops)
             raise self._wrong("gemm_bytes_per_s", f"takes the formats of gemm_flops, {formats}")
@@ -114,46 +125,53 @@ class _Reader:
         if key in ("accelerator", "measured_at"):
             return self._text(key, value, empty=key == "measured_at")
         if key == "copy_bytes_per_s":
-            return self._figure(key, value)
+            return self._figure(key, value, _RATES)
         if key in ("prefill_attention_flops", "decode_attention_s"):
-            return self._curve(key, value) if value != [] else ()
+            bounds = _RATES if key == "prefill_attention_flops" else _TIMES_S
+            return self._curve(key, value, bounds) if value != [] else ()
         if not isinstance(value, dict):
             raise self._wrong(key, "takes keys with values", value)
         inside = {name: f"{key}.{name}" for name in value}
         if key == "gemm_flops":
-            return {name: self._curve(inside[name], each) for name, each in value.items()}
+            return {name: self._curve(inside[name], each, _RATES) for name, each in value.items()}
         if key == "gemm_bytes_per_s":
-            return {name: self._figure(inside[name], each) for name, each in value.items()}
+            return {name: self._figure(inside[name], each, _RATES) for name, each in value.items()}
         if key == "all_reduce_s":
             return {
-                self._ranks(key, name): self._curve(inside[name], each)
+                self._ranks(key, name): self._curve(inside[name], each, _TIMES_S)
                 for name, each in value.items()
             }
         return {name: self._text(inside[name], each, empty=True) for name, each in value.items()}
 
-    def _curve(self, place: str, value: Any) -> Curve:
+    def _curve(self, place: str, value: Any, bounds: tuple[float, float]) -> Curve:
         if not isinstance(value, list) or not value:
             raise self._wrong(place, "takes a list of [size, figure]", value)
+        if len(value) > _MOST_POINTS:
+            raise self._wrong(place, f"holds {len(value):,} points, at most {_MOST_POINTS:,} do")
         points: list[tuple[float, float]] = []
         for index, pair in enumerate(value):
             here = f"{place}[{index}]"
             if not isinstance(pair, list) or len(pair) != 2:
                 raise self._wrong(here, "takes [size, figure]", pair)
-            point = (self._figure(f"{here}[0]", pair[0]), self._figure(f"{here}[1]", pair[1]))
+            point = (
+                self._figure(f"{here}[0]", pair[0], _SIZES),
+                self._figure(f"{here}[1]", pair[1], bounds),
+            )
             if points and point[0] <= points[-1][0]:
                 raise self._wrong(here, "sizes have to ascend", pair)
             points.append(point)
         return tuple(points)
 
-    def _figure(self, place: str, value: Any) -> float:
+    def _figure(self, place: str, value: Any, bounds: tuple[float, float]) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(place, "takes a number", value)
         try:
             figure = float(value)
         except OverflowError:
-            figure = math.inf
-        if not (figure > 0 and math.isfinite(figure)):
-            raise self._wrong(place, "takes a finite number above 0", value)
+            figure = float("inf")
+        least, most = bounds
+        if not least <= figure <= most:
+            raise self._wrong(place, f"takes a number from {least:g} to {most:g}", value)
         return figure
 
     def _text(self, place: str, value: Any, *, empty: bool) -> str:
@@ -162,7 +180,7 @@ class _Reader:
         return value
 
     def _ranks(self, place: str, name: str) -> int:
-        if not (name.isascii() and name.isdigit() and 1 < int(name[:6]) < 10**5):
+        if not (name.isascii() and name.isdigit() and 1 < int(name[:6]) < 10**5 and name[0] != "0"):
             raise self._wrong(place, "takes numbers of ranks from 2 as keys", name)
         return int(name)
 

@@ -19,6 +19,7 @@ class ServingLimits:
             `free`: the share of what is free after loading is KV cache.
         max_model_len: longest sequence; 0 for what the model was made for.
         reserves_longest: True when it only starts with room for one sequence of that length.
+        reserves_answers: True when a sequence starts only with room for all of its answer.
         chunked_prefill: True when prompts may be cut to fill a step.
         prefix_caching: True when prompts reuse what earlier ones computed.
         block_size: tokens of one block of the KV cache.
@@ -36,6 +37,7 @@ class ServingLimits:
     fraction_of: Literal["total", "static", "free"] = "total"
     max_model_len: int = 0
     reserves_longest: bool = False
+    reserves_answers: bool = False
     chunked_prefill: bool = True
     prefix_caching: bool = True
     block_size: int = 16

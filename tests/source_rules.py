@@ -65,6 +65,9 @@ BOUNDARIES: Mapping[tuple[str, str], str] = {
 }
 """The only functions that may catch everything, and why."""
 
+KEPT_APART = ("search/perfmodel/", "runtimes/simulator/")
+"""Two models of an engine's times, of which each tests the other: neither may import it."""
+
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
 
@@ -101,6 +104,18 @@ def wrong_directions(source: Source) -> Iterator[str]:
             legal = ", ".join(sorted(MAY_IMPORT[source.package])) or "nothing of ours"
             words = f"{source.package} imports {module}; it may import {legal}"
             yield source.problem(node, words)
+
+
+def shared_times(source: Source) -> Iterator[str]:
+    """Imports of the simulator by the performance model, and the other way round."""
+    for folder, other in (KEPT_APART, KEPT_APART[::-1]):
+        module = other.strip("/").replace("/", ".")
+        if not source.path.startswith(folder):
+            continue
+        for node, name in [*_imports(source.tree), *_imported_names(source.tree)]:
+            if f"{name}.".startswith(f"{module}."):
+                words = f"imports {name}; the two share counts and sizes, never times"
+                yield source.problem(node, words)
 
 
 def homeless_imports(source: Source) -> Iterator[str]:
@@ -179,6 +194,13 @@ def _imports(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             first = node.args[0] if node.args else None
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield node, first.value
+
+
+def _imported_names(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """What is imported from modules, by its full name: it may be a module itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, _FunctionNode]]:

@@ -17,6 +17,7 @@ Rule = Callable[[Source], Iterator[str]]
 
 _PACKAGE_RULES: tuple[Rule, ...] = (
     source_rules.wrong_directions,
+    source_rules.shared_times,
     source_rules.homeless_imports,
     source_rules.prints,
     source_rules.broad_excepts,
@@ -97,6 +98,31 @@ def test_finds_an_import_that_points_the_wrong_way(path: str, text: str, words: 
 )
 def test_accepts_imports_that_point_the_right_way(path: str, text: str) -> None:
     assert not list(source_rules.wrong_directions(Source.of(path, text)))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("search/perfmodel/a.py", "from runtimes.simulator.timing import StepTimer"),
+        ("search/perfmodel/a.py", "def f():\n    import runtimes.simulator"),
+        ("search/perfmodel/a.py", "__import__('runtimes.simulator.timing')"),
+        ("search/perfmodel/a.py", "from runtimes import model, simulator"),
+        ("runtimes/simulator/a.py", "from search.perfmodel.operators import Step"),
+        ("runtimes/simulator/a.py", "from search import perfmodel"),
+    ],
+)
+def test_finds_two_models_that_share_their_times(path: str, text: str) -> None:
+    found = set(source_rules.shared_times(Source.of(path, text)))
+    assert found
+    assert all("never times" in problem for problem in found)
+
+
+def test_both_models_may_share_counts_and_sizes() -> None:
+    for path in source_rules.KEPT_APART:
+        text = "from runtimes.model import ModelFacts\nfrom runtimes.hardware import Accelerator"
+        assert not list(source_rules.shared_times(Source.of(f"{path}a.py", text)))
+        assert any(source.path.startswith(path) for source in sources(*MAY_IMPORT))
+    assert not list(source_rules.shared_times(Source.of("tests/a.py", "import runtimes.simulator")))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     The temporary name lies in the same folder, starts with a dot and ends in `.tmp`, so that no
     reader of the folder takes it for a record, and is the same at every try, so that killed
-    writers leave at most one. Not for two writers of one path at a time.
+    writers leave at most one. Not for two writers of one path at a time. Links are followed; a
+    pipe or a device is written to and never replaced.
 
     Raises:
         OSError: the disk refused; `path` is as it was.
     """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = path.resolve()
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:

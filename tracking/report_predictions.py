@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -78,18 +79,25 @@ class TrialErrors:
 
 @dataclass(frozen=True, slots=True)
 class PredictionsView:
-    """What the report shows of the predictions; `drawing` is markup."""
+    """What the report shows of the predictions.
+
+    Attributes:
+        drawing: markup.
+        left_out: how many trials are not compared, and why; empty for none.
+    """
 
     engines: tuple[EngineErrors, ...]
     trials: tuple[TrialErrors, ...]
     drawing: str
+    left_out: str
 
 
 def predictions_view(data: RunData) -> PredictionsView | None:
     """None for a study of whose measured trials nothing was predicted."""
     found = comparisons(data)
     trials = {one.trial.number: one.trial for each in found.values() for one in each}
-    if not trials:
+    left_out = _left_out(data)
+    if not trials and not left_out:
         return None
     ordered = [trials[number] for number in sorted(trials)]
     engines = sorted({trial.engine for trial in ordered})
@@ -97,6 +105,7 @@ def predictions_view(data: RunData) -> PredictionsView | None:
         tuple(_of_engine(engine, ordered, found) for engine in engines),
         tuple(_of_trial(trial, found) for trial in ordered),
         _drawing(found["output_throughput"]),
+        left_out,
     )
 
 
@@ -106,12 +115,28 @@ def comparisons(data: RunData) -> dict[str, list[Comparison]]:
     Doubtful measurements, and loads that were predicted to be more than can be served, are left
     out.
     """
-    trials = [
+    trials = [trial for trial in _predicted(data) if not trial.doubts]
+    return {name: _compared(name, trials) for name in FIGURES}
+
+
+def _predicted(data: RunData) -> list[TrialRecord]:
+    """Completed trials of which something was predicted."""
+    return [
         trial
         for trial in data.last_attempts()
-        if trial.state is TrialState.COMPLETED and trial.predicted is not None and not trial.doubts
+        if trial.state is TrialState.COMPLETED and trial.predicted is not None
     ]
-    return {name: _compared(name, trials) for name in FIGURES}
+
+
+def _left_out(data: RunData) -> str:
+    flags = [trial.doubts for trial in _predicted(data) if trial.doubts]
+    if not flags:
+        return ""
+    reasons = Counter(flag for doubts in flags for flag in sorted(doubts))
+    listed = ", ".join(f"{flag} ({number})" for flag, number in reasons.most_common())
+    return (
+        f"{count(len(flags), 'completed trial')} left out, whose measurement is doubtful: {listed}."
+    )
 
 
 def _compared(name: str, trials: Sequence[TrialRecord]) -> list[Comparison]:

@@ -10,16 +10,35 @@ from typing import TYPE_CHECKING
 
 from orchestrator.spec.refusal import suggestion
 from runtimes.errors import UserError
-from runtimes.parallel import ParallelLayout
+from runtimes.parallel import DEGREES, ParallelLayout
 from runtimes.presets import PRECISION_PRESETS
 from runtimes.quantization import PRECISIONS, Precision, Quantization
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from orchestrator.what_if_split import Pool
+    from runtimes.hardware import Accelerator
     from runtimes.json_types import Json
+    from runtimes.node_curves import NodeCurves
     from search.perfmodel.question import Load
+
+_MOST = 10**9
+"""Of anything that is counted; more is a mistake."""
+
+
+def check_curves(curves: Sequence[NodeCurves], accelerators: Iterable[Accelerator]) -> None:
+    """Raises: UserError: some of `curves` were measured on none of `accelerators`."""
+    from search.perfmodel.efficiency import curves_of
+
+    known = {accelerator.name: accelerator for accelerator in accelerators}
+    for each in curves:
+        if not any(curves_of(accelerator, [each]) for accelerator in known.values()):
+            raise UserError(
+                f"--curves: one file was measured on {each.accelerator}, and what is asked runs "
+                f"on {', '.join(known) or 'nothing'}; leave it out, or ask about {each.accelerator}"
+            )
 
 
 def names(option: str, text: str) -> list[str]:
@@ -34,7 +53,7 @@ def names(option: str, text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def whole_number(option: str, text: str, *, most: int = 10**9) -> int:
+def whole_number(option: str, text: str, *, most: int = _MOST) -> int:
     """One whole number from 1 to `most`.
 
     Raises:
@@ -46,7 +65,7 @@ def whole_number(option: str, text: str, *, most: int = 10**9) -> int:
     return found[0]
 
 
-def whole_numbers(option: str, text: str, *, most: int = 10**9) -> list[int]:
+def whole_numbers(option: str, text: str, *, most: int = _MOST) -> list[int]:
     """The whole numbers, from 1 to `most`, of a comma list.
 
     Raises:
@@ -55,7 +74,7 @@ def whole_numbers(option: str, text: str, *, most: int = 10**9) -> list[int]:
     found = []
     for part in names(option, text):
         if not (part.isascii() and part.isdigit() and len(part) < 12 and 0 < int(part) <= most):
-            top = f" to {most:,}" if most < 10**9 else ""
+            top = f" to {most:,}" if most < _MOST else ""
             raise UserError(f"{option} {part!r}: takes whole numbers from 1{top}, as 1,2,4")
         found.append(int(part))
     return found
@@ -71,27 +90,30 @@ def port(option: str, text: str) -> int:
 
 
 def amounts(option: str, text: str) -> list[float]:
-    """The numbers above 0 of a comma list.
+    """The numbers above 0, and up to `_MOST`, of a comma list.
 
     Raises:
         UserError: one of them is none.
     """
     found = [_number(part) for part in names(option, text)]
     for part, value in zip(names(option, text), found, strict=True):
-        if not (value > 0 and math.isfinite(value)):
-            raise UserError(f"{option} {part!r}: takes numbers above 0, as 0.5,8")
+        if not 0 < value <= _MOST:
+            raise UserError(
+                f"{option} {part!r}: takes numbers above 0 and up to {_MOST:,}, as 0.5,8"
+            )
     return found
 
 
-def share(option: str, text: str, *, below: float | None = None) -> float:
-    """A number from 0 to 1, or below `below`.
+def share(option: str, text: str, *, below_one: bool = False) -> float:
+    """A number from 0 to 1; below 1 where `below_one`.
 
     Raises:
         UserError: it is none.
     """
     value = _number(text)
-    if not 0 <= value <= 1 or (below is not None and value >= below):
-        raise UserError(f"{option} {text!r}: takes a share of 1, as 0.5")
+    if not 0 <= value <= 1 or (below_one and value == 1):
+        most = "below 1" if below_one else "from 0 to 1"
+        raise UserError(f"{option} {text!r}: takes a share {most}, as 0.5")
     return value
 
 
@@ -110,6 +132,40 @@ def layouts(degrees: Mapping[str, str | None]) -> list[ParallelLayout]:
         ParallelLayout(**dict(zip(given, values, strict=True)))
         for values in product(*given.values())
     ]
+
+
+def pool(option: str, text: str, accelerator: Callable[[str | None], Accelerator]) -> Pool:
+    """A pool of engines as tp=4,replicas=2,accelerator=H200 says it.
+
+    `accelerator` finds the one of a name; of None, that of pools which name none.
+
+    Raises:
+        UserError: a part is not NAME=VALUE, of an unknown name or twice, or a value is none.
+    """
+    from orchestrator.what_if_split import Pool
+
+    keys = [*(degree.replace("_", "-") for degree in DEGREES), "replicas", "accelerator"]
+    found: dict[str, str] = {}
+    for part in names(option, text):
+        key, equals, value = part.partition("=")
+        key = key.strip().replace("_", "-")
+        if not (equals and value):
+            raise UserError(f"{option} {part!r}: write NAME=VALUE,…, as tp=4,replicas=2")
+        if key not in keys:
+            raise UserError(f"{option} {part!r}: no such part; {suggestion(key, keys)}")
+        if key in found:
+            raise UserError(f"{option} {part!r}: {key} stands twice; keep one of them")
+        found[key] = value.strip()
+    name, engines = found.pop("accelerator", None), found.pop("replicas", "1")
+    degrees = {
+        key.replace("-", "_"): whole_number(f"{option} {key}", value, most=2**20)
+        for key, value in found.items()
+    }
+    return Pool(
+        layout=ParallelLayout(**degrees),
+        accelerator=accelerator(name),
+        engines=whole_number(f"{option} replicas", engines, most=2**20),
+    )
 
 
 def precisions(presets: str | None, parts: Mapping[str, str | None]) -> list[str | Quantization]:
@@ -172,7 +228,7 @@ def loads(arguments: argparse.Namespace, usual_concurrency: str) -> list[Load]:
 
     inputs = whole_number("--input-tokens", arguments.input_tokens or "1024")
     outputs = whole_number("--output-tokens", arguments.output_tokens or "256")
-    hit = share("--prefix-hit", arguments.prefix_hit or "0", below=1)
+    hit = share("--prefix-hit", arguments.prefix_hit or "0", below_one=True)
     base = Load(input_tokens=inputs, output_tokens=outputs, prefix_hit=hit, saturated=True)
     if arguments.saturated:
         return [base]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -148,17 +149,24 @@ def _table(made: Plan, rows: Sequence[tuple[str, PlannedTrial]]) -> Table:
 
 
 def _predicted(trial: PlannedTrial, *, goal: bool) -> Iterator[str]:
-    """The figures of `_table`, a dash where nothing is predicted."""
+    """The figures of `_table`: a dash where nothing is predicted, ∞ for what has no end."""
     expected = trial.expected
     for name in FIGURES:
-        yield "-" if expected is None else estimate_words(expected.figures()[name])
+        if expected is None:
+            yield "-"
+            continue
+        estimate = expected.figures()[name]
+        yield "[red]∞[/]" if math.isinf(estimate.value) else estimate_words(estimate)
     if goal:
         yield "-" if trial.goal is None else figure(trial.goal)
     yield "-" if trial.gpu_hours is None else f"{trial.gpu_hours:.2g}"
 
 
 def _predictions(made: Plan) -> Iterator[str]:
-    """What all trials are expected to take, and why nothing is predicted of some."""
+    """What ∞ stands for, what all trials are expected to take, why nothing is predicted of some."""
+    listed = (trial.expected for trial in (*made.baselines, *made.trials))
+    if any(expected is not None and not expected.stable for expected in listed):
+        yield "∞ requests arrive faster than they can be served"
     if made.gpu_hours is not None:
         yield f"Expected in all: {made.gpu_hours:.2g} GPU-hours. Latencies are means."
     for reason, trials in made.unpredicted.items():

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.arguments import add_json
+from runtimes.errors import UserError
 from runtimes.parallel import DEGREES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from orchestrator.what_if import WhatIf
+    from orchestrator.what_if_split import Split
+    from runtimes.hardware import Accelerator
     from runtimes.node_curves import NodeCurves
 
 NOTHING_SERVES = 2
@@ -24,6 +29,7 @@ NOTHING_SERVES = 2
 _USUAL_CONCURRENCY = "64"
 _PARTS = ("gemm", "kv_cache", "attention", "moe")
 _PORT = 8600
+_NO_ACCELERATOR = "--accelerator: name what it runs on, as H200 or H100,B200"
 _WAYS = {"model": "MODEL", "batch": "--batch", "serve": "--serve"}
 _OPTIONS_OF = {"--batch": {"out"}, "--serve": {"host", "port", "hardware", "models"}}
 """Options, besides --curves, of the ways to ask that take few."""
@@ -39,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", metavar="NAME,…", help="engines to predict (default: vllm)")
     _add_layout(parser.add_argument_group("layout, each option one degree or several"))
+    _add_pools(parser.add_argument_group("two pools in place of one layout: disaggregated serving"))
     _add_precision(parser.add_argument_group("precision and arguments"))
     _add_load(parser.add_argument_group("load"))
     facts = parser.add_argument_group("facts of your own")
@@ -70,6 +77,15 @@ def _add_layout(group: argparse._ArgumentGroup) -> None:
     }
     for degree in DEGREES:
         group.add_argument(_option(degree), metavar="N,…", help=words[degree])
+
+
+def _add_pools(group: argparse._ArgumentGroup) -> None:
+    for pool, words in (("prefill", "compute prompts"), ("decode", "answer")):
+        group.add_argument(
+            f"--{pool}", action="append", default=[], metavar="NAME=VALUE,…",
+            help=f"engines that {words}, as tp=4,replicas=2: degrees, replicas (default: 1) and "
+            "accelerator (default: --accelerator); may be given several times",
+        )  # fmt: skip
 
 
 def _add_precision(group: argparse._ArgumentGroup) -> None:
@@ -131,12 +147,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _answer(asked: WhatIf, arguments: argparse.Namespace, curves: list[NodeCurves]) -> int:
     from orchestrator.cli.documents import print_json
-    from orchestrator.cli.options import whole_number
+    from orchestrator.cli.options import check_curves, whole_number
     from orchestrator.cli.predict_view import print_points
     from orchestrator.what_if import what_if
     from orchestrator.what_if_document import document
 
     limit = whole_number("--limit", arguments.limit or "20")
+    places = [pool.accelerator for split in asked.splits for pool in split.pools.values()]
+    check_curves(curves, places or asked.accelerators)
     points = what_if(asked, curves=curves)
     if arguments.json:
         print_json(document(asked, points))
@@ -146,10 +164,12 @@ def _answer(asked: WhatIf, arguments: argparse.Namespace, curves: list[NodeCurve
 
 
 def _check_way(arguments: argparse.Namespace) -> None:
-    """Raises: UserError: two ways to ask, none, or an option that belongs to another."""
-    from runtimes.errors import UserError
-
+    """Raises: UserError: two ways to ask, none, or an option that is empty or of another way."""
     given = {name for name, value in vars(arguments).items() if value not in (None, False, [])}
+    for name in sorted(given):
+        if getattr(arguments, name) == "":
+            option = _WAYS["model"] if name == "model" else _option(name)
+            raise UserError(f"{option}: is empty; give a value or leave it out")
     ways = [way for name, way in _WAYS.items() if name in given]
     if len(ways) != 1:
         got = " and ".join(ways) or "none"
@@ -199,28 +219,70 @@ def _question(arguments: argparse.Namespace) -> WhatIf:
         model_called,
     )
     from orchestrator.what_if import WhatIf
-    from runtimes.errors import UserError
     from search.perfmodel.configure import ACCEPTANCE
 
-    if arguments.accelerator is None:
-        raise UserError("--accelerator: name what it runs on, as H200 or H100,B200")
     hardware = load_hardware_yaml(arguments.hardware) if arguments.hardware else {}
     models = load_models_yaml(arguments.models) if arguments.models else {}
-    names = options.names("--accelerator", arguments.accelerator)
+    names = options.names("--accelerator", arguments.accelerator) if arguments.accelerator else []
+    accelerators = list(dict.fromkeys(accelerator_called(name, hardware) for name in names))
+    splits = _splits(arguments, accelerators, hardware)
+    if not accelerators and not splits:
+        raise UserError(_NO_ACCELERATOR)
     acceptance = arguments.acceptance or str(ACCEPTANCE)
     return WhatIf(
         name=arguments.model,
         model=model_called(arguments.model, models),
-        accelerators=list(dict.fromkeys(accelerator_called(name, hardware) for name in names)),
+        accelerators=accelerators,
         engines=options.names("--engine", arguments.engine or "vllm"),
         layouts=options.layouts({_option(name): getattr(arguments, name) for name in DEGREES}),
         precisions=options.precisions(
             arguments.quantization, {part: getattr(arguments, part) for part in _PARTS}
         ),
+        splits=splits,
         args=options.engine_arguments(arguments.arg),
         loads=options.loads(arguments, _USUAL_CONCURRENCY),
         acceptance=options.share("--acceptance", acceptance),
     )
+
+
+def _splits(
+    arguments: argparse.Namespace,
+    accelerators: Sequence[Accelerator],
+    hardware: Mapping[str, Accelerator],
+) -> list[Split]:
+    """Every pair of a pool for prompts and one that answers; empty where neither is given.
+
+    Raises:
+        UserError: one is given without the other, or beside a layout, or what it runs on is open.
+    """
+    from orchestrator.cli import options
+    from orchestrator.user_facts import accelerator_called
+    from orchestrator.what_if_split import Split
+
+    def called(name: str | None) -> Accelerator:
+        if name is not None:
+            return accelerator_called(name, hardware)
+        if len(accelerators) != 1:
+            raise UserError(
+                "--prefill and --decode: give --accelerator one name, or each pool its own, as "
+                "tp=4,accelerator=H200"
+            )
+        return accelerators[0]
+
+    if not (arguments.prefill or arguments.decode):
+        return []
+    if not (arguments.prefill and arguments.decode):
+        missing = "--decode" if arguments.prefill else "--prefill"
+        raise UserError(f"{missing}: is missing; two pools take --prefill and --decode")
+    given = [name for name in DEGREES if getattr(arguments, name) is not None]
+    if given:
+        option = _option(given[0])
+        raise UserError(f"{option}: each pool has its own, as --prefill {given[0]}=4")
+    return [
+        Split(prefill=prefill, decode=decode)
+        for prefill in [options.pool("--prefill", text, called) for text in arguments.prefill]
+        for decode in [options.pool("--decode", text, called) for text in arguments.decode]
+    ]
 
 
 def _option(name: str) -> str:

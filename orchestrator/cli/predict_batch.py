@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.options import check_curves
 from orchestrator.cli.stdout import write
 from orchestrator.measurement_table import read_table, write_table
 from runtimes.errors import UserError
@@ -31,12 +32,15 @@ def run_batch(rows: Path, out: Path, *, curves: Sequence[NodeCurves] = ()) -> in
     What was measured is not read. A row without an answer keeps empty figures and says why.
 
     Raises:
-        UserError: `rows` is no table of measurements, or `out` cannot be written.
+        UserError: `rows` is no table of measurements, `curves` are of no accelerator of a row, or
+            `out` cannot be written.
     """
     from search.perfmodel.row_answers import answer_rows
     from search.perfmodel.row_question import Unpredictable
     from search.perfmodel.rows import read_row
 
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; --out names a file")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent} is no folder; --out names a file in one that exists")
     table = read_table(rows, REQUIRED)
@@ -46,6 +50,14 @@ def run_batch(rows: Path, out: Path, *, curves: Sequence[NodeCurves] = ()) -> in
         else read_row(row)
         for at, row in enumerate(table.rows)
     ]
+    check_curves(
+        curves,
+        [
+            each.question.configuration.accelerator
+            for each in asked
+            if not isinstance(each, Unpredictable)
+        ],
+    )
     answers = answer_rows(asked, curves=curves)
     added = [
         _reason(answer.reason) if isinstance(answer, Unpredictable) else _figures(answer)
@@ -58,7 +70,8 @@ def run_batch(rows: Path, out: Path, *, curves: Sequence[NodeCurves] = ()) -> in
         ({**row, **more} for row, more in zip(table.rows, added, strict=True)),
     )
     answered = sum(1 for more in added if not more["reason"])
-    write(f"{answered} of {len(added)} rows predicted: {out}\n")
+    if out.is_file():  # and no pipe, into which the table itself went
+        write(f"{answered} of {len(added)} rows predicted: {out}\n")
     return 0
 
 
@@ -69,14 +82,16 @@ def _reason(reason: str) -> Mapping[str, str]:
 def _figures(answer: RowAnswer) -> Mapping[str, str]:
     figures = (answer.ttft_ms, answer.tpot_ms, answer.output_tok_s)
     endless = any(figure is not None and not isfinite(figure) for figure in figures)
+    ttft, tpot, rate = map(_number, figures) if answer.fits else ("", "", "")
+    late = "requests arrive faster than they can be served" if endless else ""
     return {
-        "predicted_ttft_ms": _number(answer.ttft_ms),
-        "predicted_tpot_ms": _number(answer.tpot_ms),
-        "predicted_output_tok_s": _number(answer.output_tok_s),
+        "predicted_ttft_ms": ttft,
+        "predicted_tpot_ms": tpot,
+        "predicted_output_tok_s": rate,
         "predicted_fits": "true" if answer.fits else "false",
         "uncertainty": _number(answer.uncertainty),
         "extrapolates": "; ".join(dict.fromkeys(answer.extrapolates)),
-        "reason": "requests arrive faster than they can be served" if endless else "",
+        "reason": answer.shortage or late,
     }
 
 

@@ -18,6 +18,7 @@ from tracking.words import count, figure, parameter
 
 if TYPE_CHECKING:
     from search.perfmodel.answer import Memory, PhaseCost, Prediction
+    from search.perfmodel.disaggregated import DisaggregatedPrediction
     from search.perfmodel.question import Load
 
 _GIB = float(1 << 30)
@@ -111,9 +112,7 @@ def _vary(points: Sequence[Point], read: Callable[[Point], str]) -> bool:
 def _print_one(console: Console, point: Point, found: Prediction) -> None:
     console.print()
     if not found.memory.fits:
-        console.print(
-            f"[red]Does not fit:[/] one request lacks {_gib(found.memory.short_by)} GiB a GPU.\n"
-        )
+        console.print(f"[red]Does not fit:[/] {escape(_shortage(point, found.memory))}.\n")
         console.print(_memory(found.memory))
         return
     if not found.stable:
@@ -123,7 +122,10 @@ def _print_one(console: Console, point: Point, found: Prediction) -> None:
         )
     console.print(_figures(found, point.load))
     console.print()
-    console.print(_memory(found.memory))
+    if point.pools is None:
+        console.print(_memory(found.memory))
+    else:
+        _print_pools(console, point.pools)
     console.print()
     for name, cost in (("one prompt", found.prefill), ("one decode step", found.decode)):
         console.print(f"{name:<16}{_phase(cost)}")
@@ -141,16 +143,32 @@ def _figures(found: Prediction, load: Load) -> Table:
     return table
 
 
-def _memory(memory: Memory) -> Table:
+def _print_pools(console: Console, pools: DisaggregatedPrediction) -> None:
+    """What each pool sustains, which is the slower one, and the memory of both."""
+    rates = {"prefill": pools.prefill_rate, "decode": pools.decode_rate}
+    for name, rate in rates.items():
+        slower = ", the slower pool" if pools.prefill_limits is (name == "prefill") else ""
+        console.print(f"{name:<16}at most {figure(rate)} requests/s{slower}")
+    console.print(
+        f"{'KV cache':<16}{figure(pools.transfer_bytes / _GIB)} GiB a request and rank, "
+        f"{figure(pools.transfer_ms)} ms on its way"
+    )
+    words = "engines for prompts per engine that decodes: as much from both"
+    console.print(f"{'balance':<16}{figure(pools.balance)} {words}\n")
+    console.print(_memory(pools.prefill.memory, "prefill: memory of a GPU"))
+    console.print()
+    console.print(_memory(pools.decode.memory, "decode: memory of a GPU"))
+
+
+def _memory(memory: Memory, title: str = "memory of a GPU") -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("memory of a GPU", "GiB", ""):
+    for header in (title, "GiB", ""):
         table.add_column(header, justify="right" if header == "GiB" else "left")
     for name in ("weights", "activations", "collectives", "runtime"):
         table.add_row(name, _gib(getattr(memory, name)), "")
     budget = max(memory.kv_budget, 0.0)
-    # Requests that run have not all reached their full length, for which the figure stands.
-    used = min(memory.kv_cache, budget) if memory.fits else memory.kv_cache
-    table.add_row("KV cache", _gib(used), f"of {_gib(budget)} that the engine's rule leaves")
+    words = f"of {_gib(budget)} that the engine's rule leaves"
+    table.add_row("KV cache", _gib(memory.kv_cache), words)
     table.add_row("capacity", _gib(memory.capacity), _largest(memory))
     return table
 
@@ -218,16 +236,18 @@ def _cells(found: Prediction) -> tuple[str, ...]:
 
 def _print_others(console: Console, points: Sequence[Point]) -> None:
     """What cannot be served: too large, with how much is lacking, and refused, with the reason."""
-    lacking = [
-        (point, point.prediction.memory.short_by)
+    memories = {
+        tuple(read(point) for _, read in _COLUMNS): (point, point.prediction.memory)
         for point in points
         if point.prediction is not None and not point.serves
-    ]
+    }
+    lacking = list(memories.values())  # the number of requests changes nothing about one
     if lacking:
-        console.print(f"\n[red]Do not fit[/], {count(len(lacking), 'combination')}:")
-    for point, short in lacking[:_OTHERS]:
+        console.print(f"\n[red]Do not fit[/], {count(len(lacking), 'deployment')}:")
+    for point, memory in lacking[:_OTHERS]:
         words = ", ".join(read(point) for _, read in _COLUMNS if _vary(points, read))
-        console.print(f"  {escape(words)}: one request lacks {_gib(short)} GiB a GPU")
+        prefix = f"{words}: " if words else ""
+        console.print(f"  {escape(f'{prefix}{_shortage(point, memory)}')}")
     if len(lacking) > _OTHERS:
         console.print(f"  … and {len(lacking) - _OTHERS:,} more; --json has them all")
     refused = Counter(
@@ -245,6 +265,16 @@ def _print_others(console: Console, points: Sequence[Point]) -> None:
         console.print(f"  … and {len(refused) - _OTHERS:,} more reasons; --json has them all")
 
 
+def _shortage(point: Point, memory: Memory) -> str:
+    """What does not fit, and the argument that asks for less where it is the engine's limit."""
+    from search.perfmodel.shortage import shortage_words
+
+    load = point.load.input_tokens + point.load.output_tokens
+    words = shortage_words(memory, point.engine, load)
+    helps = memory.one_tokens > load and memory.one_kv > memory.short_by
+    return f"{words}; --arg max-model-len=N asks for less" if helps else words
+
+
 def _print_notes(console: Console, asked: WhatIf, points: Sequence[Point]) -> None:
     served = [point.prediction for point in points if point.prediction is not None]
     reasons = Counter(reason for found in served for reason in found.extrapolates)
@@ -255,6 +285,13 @@ def _print_notes(console: Console, asked: WhatIf, points: Sequence[Point]) -> No
         among = "" if single else f" ({number:,} of {len(served):,})"
         star = "" if single else "* "
         console.print(f"[yellow]{star}extrapolates[/]  {escape(reason)}{among}")
+    idle = dict.fromkeys(
+        f"{point.engine}: {name}" if len({each.engine for each in points}) > 1 else name
+        for point in points
+        for name in point.without_effect
+    )
+    if idle:
+        console.print(f"[yellow]no effect[/]  nothing here depends on {escape(', '.join(idle))}")
     if any(point.drafts for point in points):
         share = f"{asked.acceptance:.0%} of drafted tokens are accepted"
         console.print(f"[yellow]assumes[/]  {share}; --acceptance says otherwise")

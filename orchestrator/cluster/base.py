@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from orchestrator.detection import common_accelerator
 from orchestrator.messages import ClusterEvent, TrialOrder
 from orchestrator.placement import Bundle
 from runtimes.errors import ClusterError
 from runtimes.telemetry.gpus import usable_gpus
+from runtimes.telemetry.nvml import GpuState
 from runtimes.telemetry.release import DirtyGpu
 
 Deliver: TypeAlias = Callable[[ClusterEvent], None]
@@ -95,7 +97,17 @@ def own_bundle(settings: ClusterSettings, bundle_id: str, node: str) -> Bundle:
     free = [gpu for gpu in found if gpu.is_free][: settings.max_gpus]
     if not free:
         raise ClusterError(_no_gpu(len(found)))
-    return Bundle(bundle_id, node, tuple(gpu.index for gpu in free), free[0].name)
+    return real_bundle(bundle_id, node, tuple(gpu.index for gpu in free), free)
+
+
+def real_bundle(
+    bundle_id: str, node: str, gpu_ids: tuple[str, ...], gpus: Sequence[GpuState]
+) -> Bundle:
+    """Devices with what their driver says of them: `gpus`, as many of them as it tells of."""
+    known = common_accelerator(gpus) if len(gpus) == len(gpu_ids) else None
+    model = gpus[0].name if gpus else ""
+    accelerator = "" if known is None else known.name
+    return Bundle(bundle_id, node, gpu_ids, model, accelerator=accelerator)
 
 
 def _no_gpu(found: int) -> str:

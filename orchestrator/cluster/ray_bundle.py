@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from orchestrator.cluster.base import ClusterSettings
+from orchestrator.cluster.base import ClusterSettings, real_bundle
 from orchestrator.cluster.host import BundleHost
 from orchestrator.messages import TrialEvent, TrialOrder
 from orchestrator.placement import Bundle
@@ -32,9 +32,13 @@ class RayBundle:
         """The devices Ray gave to this actor."""
         # Ray names them in no order; neighbours in number are neighbours on the board.
         ids = tuple(sorted((str(gpu) for gpu in ray.get_gpu_ids()), key=_by_number))
-        simulated = self._settings.simulated_gpus is not None
-        model = self._settings.accelerator if simulated else _model_of(ids)
-        return Bundle(self._bundle_id, platform.node(), ids, model, visible=not simulated)
+        node = platform.node()
+        if self._settings.simulated_gpus is not None:
+            return Bundle(self._bundle_id, node, ids, self._settings.accelerator, visible=False)
+        listed = list_gpus()
+        # Ray names devices by number or by UUID.
+        found = [gpu for name in ids if (gpu := find_gpu(listed, name)) is not None]
+        return real_bundle(self._bundle_id, node, ids, found)
 
     async def run(self, order: TrialOrder) -> AsyncIterator[TrialEvent]:
         """Run one attempt; a streaming generator of its events."""
@@ -79,9 +83,3 @@ def _end_with_raylet(parent: int) -> None:
 
 def _by_number(gpu: str) -> tuple[int, str]:
     return (int(gpu) if gpu.isdigit() else 0, gpu)
-
-
-def _model_of(ids: tuple[str, ...]) -> str:
-    """Product name of the first device; Ray names devices by number or by UUID."""
-    first = find_gpu(list_gpus(), ids[0]) if ids else None
-    return first.name if first is not None else ""

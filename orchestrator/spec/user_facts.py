@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from orchestrator.spec.bounds import out_of_bounds
 from orchestrator.spec.problems import problems_of
@@ -63,8 +71,48 @@ def _known_accelerator(name: str) -> str:
         raise RefusedValueError("is no accelerator that servetune knows", words) from None
 
 
-Figure: TypeAlias = Annotated[float, BeforeValidator(_figure)]
+def _between(least: float, most: float, unit: str, example: str) -> Callable[[float], float]:
+    """A check that a figure can be what it says it is: one in another unit lies far outside."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most:
+            raise RefusedValueError(f"must lie between {least:g} and {most:g} {unit}", example)
+        return value
+
+    return check
+
+
 Bytes: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+MemoryBytes: TypeAlias = Annotated[
+    Bytes, AfterValidator(_between(1e9, 1e14, "bytes", "write bytes: an H100 has 85520809984"))
+]
+_Figure: TypeAlias = Annotated[float, BeforeValidator(_figure)]
+Flops: TypeAlias = Annotated[
+    _Figure,
+    AfterValidator(
+        _between(1e8, 1e19, "operations per second", "write FLOP/s: an H100 has 989e12 in bf16")
+    ),
+]
+MemoryRate: TypeAlias = Annotated[
+    _Figure,
+    AfterValidator(
+        _between(1e8, 1e15, "bytes per second", "write bytes per second: an H100 has 3.35e12")
+    ),
+]
+LinkRate: TypeAlias = Annotated[
+    _Figure,
+    AfterValidator(
+        _between(
+            1e7,
+            1e15,
+            "bytes per second",
+            "write bytes per second in one direction: an H100 has 450e9 of NVLink",
+        )
+    ),
+]
+Watts: TypeAlias = Annotated[
+    _Figure, AfterValidator(_between(1, 1e5, "watts", "write watts: an H100 takes 700"))
+]
 
 
 class FactsSection(BaseModel):
@@ -90,17 +138,17 @@ class AcceleratorSpec(Entry):
     like: str | None = None
     id: str | None = None
     vendor: Vendor | None = None
-    memory_bytes: Bytes | None = None
-    bf16_flops: Figure | None = None
-    fp8_flops: Figure | None = None
-    fp4_flops: Figure | None = None
-    int8_ops: Figure | None = None
-    memory_bytes_per_s: Figure | None = None
-    link_bytes_per_s: Figure | None = None
+    memory_bytes: MemoryBytes | None = None
+    bf16_flops: Flops | None = None
+    fp8_flops: Flops | None = None
+    fp4_flops: Flops | None = None
+    int8_ops: Flops | None = None
+    memory_bytes_per_s: MemoryRate | None = None
+    link_bytes_per_s: LinkRate | None = None
     link: str | None = None
     scale_up: Count | None = None
-    network_bytes_per_s: Figure | None = None
-    power_w: Figure | None = None
+    network_bytes_per_s: LinkRate | None = None
+    power_w: Watts | None = None
     capability: Annotated[list[Natural], Field(min_length=2, max_length=2)] | None = None
     source: str | None = None
 
@@ -216,6 +264,7 @@ def read_user_facts(path: Path, part: str, example: str) -> UserFactsSpec:
     except ValidationError as error:
         problems += problems_of(error, UserFactsSpec, data)
     problems += _missing(data)
+    problems += _unusable_names(data)
     if problems:
         raise SpecError(str(path), _once(problems))
     return spec
@@ -224,6 +273,22 @@ def read_user_facts(path: Path, part: str, example: str) -> UserFactsSpec:
 def _once(problems: Sequence[Problem]) -> list[Problem]:
     """One problem a place: an empty section lacks every key as well."""
     return list({problem.path: problem for problem in reversed(problems)}.values())[::-1]
+
+
+def _unusable_names(data: Mapping[str, Json]) -> Iterator[Problem]:
+    """Names that no list can hold, or that stand for two entries: case does not count in names."""
+    for part in ("accelerators", "models"):
+        entries = data.get(part)
+        first: dict[str, str] = {}
+        for name in map(str, entries) if isinstance(entries, dict) else ():
+            where = f"{part}.{name}"
+            if not name.strip() or "," in name:
+                rule = "a name is not empty and holds no comma"
+                yield Problem(where, rule, repr(name), "give it another name")
+            other = first.setdefault(name.lower(), name)
+            if other != name:
+                rule = f"differs from {other!r} only in upper and lower case"
+                yield Problem(where, rule, None, "keep one of them, or name it otherwise")
 
 
 def _missing(data: Mapping[str, Json]) -> Iterator[Problem]:

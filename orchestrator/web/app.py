@@ -55,6 +55,7 @@ _UNANSWERED: _Refusals = {
 }
 _UNREAD: _Refusals = {
     400: {"model": ErrorBody, "description": "The body is no JSON"},
+    408: {"model": ErrorBody, "description": "The body did not arrive in time"},
     413: {"model": ErrorBody, "description": "The body is longer than 1 MiB"},
     415: {"model": ErrorBody, "description": "The body is not said to be JSON"},
     **_UNANSWERED,

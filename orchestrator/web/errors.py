@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,8 +31,11 @@ _WRONG_TYPE = {
     "model_attributes_type": "takes an object",
     "dict_type": "takes an object",
     "string_too_short": "must not be empty",
+    "string_unicode": "holds half of a character, as \\ud83d without what belongs to it",
     "too_short": "must not be empty",
 }
+_OBJECT = ("model_type", "model_attributes_type", "dict_type")
+_ANYTHING_ELSE = "GET /openapi.json describes every field"
 
 Detail = Mapping[str, Any]
 """One of the errors that pydantic lists."""
@@ -50,7 +53,7 @@ class ProblemBody(BaseModel):
     value: str | None = Field(
         description="what stood there, shortened; null when nothing stood there"
     )
-    remedy: str = Field(description="what to send instead; empty where the rule says it")
+    remedy: str = Field(description="what to send instead")
 
 
 class ErrorBody(BaseModel):
@@ -121,7 +124,7 @@ def _problem(detail: Detail, location: Location, section: type[BaseModel]) -> Pr
         return Problem("", rule, shown(detail["input"]), "send a JSON object")
     if kind == "missing":
         what = _description(section, location)
-        return Problem(path, "is required and missing", remedy=f"add it: {what}" if what else "")
+        return Problem(path, "is required and missing", remedy=f"add it: {what}")
     if kind == "extra_forbidden":
         known = suggestion(clipped(str(location[-1])), keys_of(section))
         return Problem(path, "unknown field", shown(detail["input"]), known)
@@ -129,9 +132,14 @@ def _problem(detail: Detail, location: Location, section: type[BaseModel]) -> Pr
         return Problem(path, "unknown value", shown(detail["input"]), f"use {context['expected']}")
     if kind in _BOUNDS:
         words, limit = _BOUNDS[kind]
-        return Problem(path, f"{words} {context[limit]}", shown(detail["input"]))
+        remedy = _range(section, location)
+        return Problem(path, f"{words} {context[limit]:,}", shown(detail["input"]), remedy)
     rule = _WRONG_TYPE.get(kind) or str(detail["msg"])
-    return Problem(path, rule, shown(detail["input"]), _description(section, location))
+    remedy = _description(section, location) or _ANYTHING_ELSE
+    if kind in _OBJECT:
+        inside = section_at(section, location[-1:]) or section
+        remedy = f"send an object with {', '.join(keys_of(inside))}"
+    return Problem(path, rule, shown(detail["input"]), remedy)
 
 
 def _description(section: type[BaseModel], location: Sequence[str | int]) -> str:
@@ -139,6 +147,24 @@ def _description(section: type[BaseModel], location: Sequence[str | int]) -> str
         if (field.alias or name) == location[-1]:
             return field.description or ""
     return ""
+
+
+def _range(section: type[BaseModel], location: Sequence[str | int]) -> str:
+    """Which values, or how many entries or characters, the field takes."""
+    for name, field in section.model_fields.items():
+        if (field.alias or name) != location[-1]:
+            continue
+        limits = {
+            key: getattr(limit, key)
+            for limit in field.metadata
+            for key in ("ge", "le", "min_length", "max_length")
+            if hasattr(limit, key)
+        }
+        if "le" in limits:
+            return f"send {limits['ge']:,} to {limits['le']:,}"
+        unit = "entries" if get_origin(field.annotation) is list else "characters"
+        return f"send {limits['min_length']:,} to {limits['max_length']:,} {unit}"
+    return _ANYTHING_ELSE
 
 
 def shown(value: object) -> str:

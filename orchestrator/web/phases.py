@@ -13,6 +13,7 @@ from orchestrator.web.prediction import (
     Footprint,
     Predictor,
     added,
+    check_length,
     per_chip,
     total,
 )
@@ -53,7 +54,7 @@ class _Phase:
 
     @property
     def fits(self) -> bool:
-        return self.deployment.fits(self.fullest)
+        return self.deployment.fits(self.fullest, self.chips)
 
     @property
     def seconds_per_sequence(self) -> float:
@@ -113,8 +114,11 @@ def _decode(predictor: Predictor, request: DecodeRequest, prompt: int) -> _Phase
     )  # fmt: skip
 
 
-def _deployment(predictor: Predictor, request: PhaseRequest, path: str) -> Deployment:
+def _deployment(
+    predictor: Predictor, request: PrefillRequest | DecodeRequest, path: str
+) -> Deployment:
     model = predictor.catalogue.model(request.model, f"{path}.model_config")
+    check_length(model, request.seq_len, f"{path}.seq_len")
     hardware = predictor.catalogue.hardware(request.hardware_config, f"{path}.hardware_config")
     groups = decoder_groups(model, _layers(model, request, path))
     dtypes = dict.fromkeys(layers_of(model), str(request.dtype))
@@ -161,7 +165,8 @@ def _layers(model: ModelFacts, request: PhaseRequest, path: str) -> list[Degrees
 
 def _answer(phase: _Phase | RefusedRequestError) -> PhaseMetrics | PhaseFailure:
     if isinstance(phase, RefusedRequestError):
-        return PhaseFailure(error=str(phase), errors=body_of(phase.problems))
+        words = (" ".join(str(problem).split()) for problem in phase.problems)
+        return PhaseFailure(error="; ".join(words), errors=body_of(phase.problems))
     return PhaseMetrics(
         latency_ms=1e3 * phase.cost.seconds,
         step_ms=1e3 * phase.step_s,
@@ -197,7 +202,9 @@ def _system(prefill: _Phase, decode: _Phase, answer: int) -> PhasesSystem:
         shared_chips=shared,
         bottleneck=cost.bottleneck.value,
         fits_on_hardware=(
-            prefill.deployment.fits(fullest) if shared else prefill.fits and decode.fits
+            prefill.deployment.fits(fullest, prefill.chips)
+            if shared
+            else prefill.fits and decode.fits
         ),
     )  # fmt: skip
 

@@ -116,9 +116,22 @@ class Deployment:
             remedy = f"lower the degrees, or name {hardware.accelerator.id} for any number of them"
             raise RefusedRequestError(Problem(path, rule, shown(hardware.name), remedy))
 
-    def fits(self, fullest: Footprint) -> bool:
-        """Whether a chip has room for what the fullest one holds."""
-        return fullest.total <= self.hardware.accelerator.memory_bytes
+    def fits(self, fullest: Footprint, chips: int) -> bool:
+        """Whether a chip has room for what the fullest of `chips` holds, and for the least that an
+        engine needs beside it.
+        """
+        from search.perfmodel.memory import least_runtime_bytes
+
+        needed = fullest.total + least_runtime_bytes(chips)
+        return needed <= self.hardware.accelerator.memory_bytes
+
+
+def check_length(model: ModelFacts, tokens: int, path: str) -> None:
+    """Raises: RefusedRequestError: the model is known to take fewer tokens than stand at `path`."""
+    if model.max_context and tokens > model.max_context:
+        rule = f"is longer than the context of {model.name}"
+        remedy = f"send 1 to {model.max_context:,}"
+        raise RefusedRequestError(Problem(path, rule, str(tokens), remedy))
 
 
 def added(parts: Sequence[tuple[float, PhaseCost]]) -> PhaseCost:
@@ -168,6 +181,7 @@ class Predictor:
         """
         model = self.catalogue.model(request.model_id, "model_id")
         hardware = self.catalogue.hardware(request.hardware_config, "hardware_config")
+        check_length(model, request.seq_length, "seq_length")
         name = request.layer_type
         kinds = named_layers(model).get(name)
         if kinds is None:
@@ -191,6 +205,8 @@ class Predictor:
         """
         model = self.catalogue.model(request.model_id, "model_id")
         hardware = self.catalogue.hardware(request.hardware_config, "hardware_config")
+        check_length(model, request.input_seq, "input_seq")
+        check_length(model, request.output_seq, "output_seq")
         layouts = _layouts(model, request.layers)
         _check_dtypes(layouts, "layers.")
         groups, dtypes = _groups(model, layouts, "layers.")
@@ -220,7 +236,7 @@ class Predictor:
             system=SystemFacts(
                 num_chips=prefill.chips,
                 bottleneck=cost.bottleneck.value,
-                fits_on_hardware=deployment.fits(fullest),
+                fits_on_hardware=deployment.fits(fullest, prefill.chips),
             ),
         )
 

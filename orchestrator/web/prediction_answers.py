@@ -105,7 +105,8 @@ class SystemFacts(Answer):
     num_chips: int = measured("chips", "chips the layout takes")
     bottleneck: BottleneckName = Field(description="what most of the time goes to")
     fits_on_hardware: bool = Field(
-        description="whether the fullest chip's memory is within what one chip has"
+        description="whether one chip has room for the fullest chip's memory and the least that "
+        "an engine needs beside it"
     )
 
 
@@ -137,7 +138,8 @@ class PhaseMetrics(Answer):
     num_chips: int = measured("chips", "chips the layout takes")
     bottleneck: BottleneckName = Field(description="what most of the time goes to")
     fits_on_hardware: bool = Field(
-        description="whether the fullest chip's memory is within what one chip has"
+        description="whether one chip has room for the fullest chip's memory and the least that "
+        "an engine needs beside it"
     )
 
 

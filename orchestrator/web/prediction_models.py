@@ -110,12 +110,18 @@ class LayerLayouts(Request):
     `moe` left out takes that of `feedforward`, `lm_head` left out that of `embedding`.
     """
 
-    attention: LayerLayout
-    feedforward: LayerLayout | None = None
-    moe: LayerLayout | None = None
-    norm: LayerLayout
-    embedding: LayerLayout
-    lm_head: LayerLayout | None = None
+    attention: LayerLayout = Field(description="layout of every kind of attention")
+    feedforward: LayerLayout | None = Field(
+        None, description="layout of the dense MLPs; and of the experts where `moe` is left out"
+    )
+    moe: LayerLayout | None = Field(
+        None, description="layout of the mixtures of experts, for a model that has them"
+    )
+    norm: LayerLayout = Field(description="layout of the norms")
+    embedding: LayerLayout = Field(
+        description="layout of the embedding; and of the lm_head where that is left out"
+    )
+    lm_head: LayerLayout | None = Field(None, description="layout of the output projection")
 
 
 class SystemRequest(Request):

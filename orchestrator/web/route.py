@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -16,7 +18,11 @@ from orchestrator.web.errors import RefusedRequestError, refusal, shown, validat
 from runtimes.errors import Problem
 
 MAX_BODY_BYTES = 1 << 20
+BODY_DEADLINE_S = 30.0
+"""A body that has not arrived by then is not waited for."""
+_CLOSE = {"Connection": "close"}
 _JSON = "application/json"
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class PredictionRoute(APIRoute):
@@ -58,8 +64,9 @@ class _ParsedRequest(Request):
         """`request` with its body.
 
         Raises:
-            RefusedRequestError: the body is too long (413), is not said to be JSON (415) or
-                cannot be parsed as JSON (400).
+            RefusedRequestError: the body does not arrive (408), is too long (413), is not
+                said to be JSON (415), cannot be parsed as JSON (400), or has keys that cannot be
+                meant (422).
         """
         read = cls(request.scope, request.receive)
         read.content = await _bounded(request)
@@ -76,18 +83,30 @@ class _ParsedRequest(Request):
 
 
 async def _bounded(request: Request) -> bytes:
+    """The body; one that is said to be too long is refused before it arrives."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced[:20]) > MAX_BODY_BYTES:
+        raise _too_long()
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                problem = Problem("", f"the body is longer than {MAX_BODY_BYTES} bytes")
-                headers = {"Connection": "close"}
-                raise RefusedRequestError(problem, status=413, headers=headers)
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise _too_long()
     except ClientDisconnect:
-        problem = Problem("", "the connection ended before the body did")
-        raise RefusedRequestError(problem, status=400) from None
+        rule, remedy = "the connection ended before the body did", "send the whole body"
+        raise RefusedRequestError(Problem("", rule, None, remedy), status=400) from None
+    except TimeoutError:
+        rule = f"the body did not arrive within {BODY_DEADLINE_S:g} s"
+        problem = Problem("", rule, None, "send as many bytes as Content-Length says")
+        raise RefusedRequestError(problem, status=408, headers=_CLOSE) from None
     return bytes(body)
+
+
+def _too_long() -> RefusedRequestError:
+    rule, remedy = "the body is too long", f"send at most {MAX_BODY_BYTES:,} bytes"
+    return RefusedRequestError(Problem("", rule, None, remedy), status=413, headers=_CLOSE)
 
 
 def _check_content_type(request: Request) -> None:
@@ -100,11 +119,27 @@ def _check_content_type(request: Request) -> None:
 
 def _parse(content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(
+            content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_object
+        )
     except (ValueError, RecursionError) as error:
         rule = f"the body is no JSON: {str(error).partition(';')[0]}"
         problem = Problem("", rule, None, "send one JSON object in UTF-8")
         raise RefusedRequestError(problem, status=400) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises: RefusedRequestError: a key stands twice, or no text can hold it."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            problem = Problem("", "a key stands twice in one object", shown(key), "send it once")
+            raise RefusedRequestError(problem)
+        if _HALF.search(key):
+            rule = "a key holds half of a character, as \\ud83d without what belongs to it"
+            raise RefusedRequestError(Problem("", rule, shown(key), "send the whole character"))
+        found[key] = value
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -14,6 +14,11 @@ from runtimes.hardware import Accelerator
 from runtimes.model import ModelFacts
 from runtimes.node_curves import NodeCurves
 
+_KEEP_ALIVE_S = 75
+"""An idle connection is held longer than clients hold it (httpx: 5 s, which is also uvicorn's own
+default), so that none is closed while the next request is on its way.
+"""
+
 
 def serve(
     host: str,
@@ -38,7 +43,10 @@ def serve(
         UserError: the address cannot be listened on.
     """
     app = create_app(hardware=hardware, models=models, curves=curves)
-    config = uvicorn.Config(app, log_config=None, log_level=logging.WARNING, access_log=False)
+    config = uvicorn.Config(
+        app, log_config=None, log_level=logging.WARNING, access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )  # fmt: skip
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from runtimes.engines._sglang_effective import SPANNING_BACKENDS
@@ -11,6 +11,7 @@ from runtimes.engines._sglang_settings import Settings, settings_of
 from runtimes.engines.base import Refusal
 from runtimes.hardware import Accelerator
 from runtimes.model import ModelFacts
+from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig
 
 _SIZED_PAGES = {
@@ -83,6 +84,24 @@ class Case:
         if self.all_to_all in SPANNING_BACKENDS:
             return self.tp
         return self.settings.degree("ep-size")
+
+    @property
+    def layout(self) -> ParallelLayout:
+        """The neutral layout of these degrees."""
+        dense = self.settings.integer("moe-dense-tp-size")
+        return replace(
+            self.config.layout,
+            tp=self.tp,
+            pp=self.pp,
+            ep=self.ep,
+            dcp=self.dcp,
+            pcp=self.attention_cp,
+            cp=1,
+            attention_dp=self.attention_dp,
+            moe_tp=None,
+            moe_ep=None,
+            moe_dense_tp=None if dense is None else max(dense, 1),
+        )
 
     @property
     def all_to_all(self) -> str:

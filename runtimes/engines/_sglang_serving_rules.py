@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from runtimes.engines._rules import nearest
 from runtimes.engines._sglang_case import Case, Rule
 from runtimes.engines._sglang_settings import made_of
 from runtimes.engines.base import Refusal
 from runtimes.fit import does_not_fit
-from runtimes.parallel import ParallelLayout
 from runtimes.quantization import Quantization
 
 _MIB = 1 << 20
@@ -170,27 +167,12 @@ def weights_fit(case: Case) -> Refusal | None:
     words = does_not_fit(
         model,
         device,
-        layout=_as_resolved(case),
+        layout=case.layout,
         memory_fraction=share,
         quantization=Quantization(gemm=made) if made else None,
         expert_ranks=case.tp,
     )
     return Refusal("weights_fit", words) if words else None
-
-
-def _as_resolved(case: Case) -> ParallelLayout:
-    """The layout with the degrees that SGLang arrives at."""
-    dense = case.settings.integer("moe-dense-tp-size")
-    return replace(
-        case.config.layout,
-        tp=case.tp,
-        pp=case.pp,
-        ep=case.ep,
-        moe_ep=None,
-        moe_tp=None,
-        attention_dp=case.attention_dp,
-        moe_dense_tp=dense,
-    )
 
 
 def _largest_share(case: Case, memory_bytes: int) -> float:

@@ -13,6 +13,7 @@ _MEMORY_FRACTION = 0.9
 _BATCH = 2048
 _TOKENS = 8192
 _BLOCK = 32
+_EVICTS = "MAX_UTILIZATION"
 _DRAFTS = ("speculative_config.max_draft_len", "speculative_config.num_nextn_predict_layers")
 
 
@@ -27,6 +28,7 @@ def serving_limits(settings: Settings, model: ModelFacts | None) -> ServingLimit
         memory_fraction=_memory_fraction(settings),
         fraction_of="free",
         max_model_len=longest,
+        reserves_answers=values.get("scheduler_config.capacity_scheduler_policy") != _EVICTS,
         chunked_prefill=values.get("enable_chunked_prefill") is True,
         prefix_caching=values.get("kv_cache_config.enable_block_reuse") is not False,
         block_size=settings.integer("kv_cache_config.tokens_per_block") or _BLOCK,

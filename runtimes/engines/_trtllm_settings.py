@@ -173,6 +173,19 @@ def expert_ranks(layout: ParallelLayout, settings: Settings) -> int:
     return max(1, expert_group(layout) // ((shards or 1) * (settings.integer(CLUSTERS) or 1)))
 
 
+def effective_layout(layout: ParallelLayout, settings: Settings) -> ParallelLayout:
+    """`layout`, over which `settings` win; attention groups are all tensor ranks or none."""
+    shards = settings.integer(EXPERT_SHARDS)
+    return replace(
+        layout,
+        ep=max(1, expert_ranks(layout, settings)),
+        attention_dp=layout.tp if settings.values.get(ATTENTION_DP) is True else 1,
+        moe_tp=None if shards is None else max(1, shards),
+        moe_ep=None,
+        moe_cluster=max(1, settings.integer(CLUSTERS) or 1),
+    )
+
+
 def _of_layout(layout: ParallelLayout) -> dict[str, Json]:
     degrees = {
         "tensor_parallel_size": layout.tp,

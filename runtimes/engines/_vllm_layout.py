@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtimes.json_types import Json
 from runtimes.parallel import ParallelLayout
@@ -64,6 +64,13 @@ def spread_of(layout: ParallelLayout, args: Mapping[str, Json]) -> Spread:
         dp=layout.dp * groups,
         expert_parallel=experts_wanted(layout) if experts is None else experts is True,
     )
+
+
+def layout_of(layout: ParallelLayout, spread: Spread) -> ParallelLayout:
+    """The neutral layout of `spread`, which `layout` and the arguments came to."""
+    if spread.expert_parallel != experts_wanted(layout):
+        layout = replace(layout, ep=spread.span if spread.expert_parallel else 1, moe_ep=None)
+    return replace(layout, dcp=max(spread.dcp, 1))
 
 
 def experts_wanted(layout: ParallelLayout) -> bool:

@@ -177,6 +177,13 @@ class Engine(ABC):
         """
         return ServingLimits(max_model_len=model.max_context if model is not None else 0)
 
+    def layout(self, config: EngineConfig) -> ParallelLayout:
+        """How it spreads the model: the layout, over which arguments win.
+
+        As many GPUs as `config.layout`. What arguments say that no degree stands for is left out.
+        """
+        return config.layout
+
     def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
         """What it computes and stores in: the precision, over which arguments win.
 

@@ -157,6 +157,9 @@ class SglangEngine(Engine):
     ) -> ServingLimits:
         return serving_limits(Case.of(config, model, accelerator))
 
+    def layout(self, config: EngineConfig) -> ParallelLayout:
+        return Case.of(config, None, None).layout
+
     def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
         return precision_of(settings_of(config), config.quantization)
 

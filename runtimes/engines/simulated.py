@@ -98,6 +98,10 @@ class SimulatedEngine(Engine):
         imitated = _imitated(config)
         return imitated.serving_limits(_for_imitated(config, imitated.name), model, accelerator)
 
+    def layout(self, config: EngineConfig) -> ParallelLayout:
+        imitated = _imitated(config)
+        return imitated.layout(_for_imitated(config, imitated.name))
+
     def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
         imitated = _imitated(config)
         return imitated.precision(_for_imitated(config, imitated.name), model)

@@ -29,6 +29,7 @@ from runtimes.engines._trtllm_settings import (
     Settings,
     canonical,
     context_degree,
+    effective_layout,
     everything,
     expert_ranks,
     precision_of,
@@ -130,6 +131,9 @@ class TensorRtLlmEngine(Engine):
         self, config: EngineConfig, model: ModelFacts | None, accelerator: Accelerator | None
     ) -> ServingLimits:
         return serving_limits(settle(config), model)
+
+    def layout(self, config: EngineConfig) -> ParallelLayout:
+        return effective_layout(config.layout, settle(config))
 
     def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
         return precision_of(config)

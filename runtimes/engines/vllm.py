@@ -11,7 +11,7 @@ from runtimes.engines._vllm_args import render_args, render_in_order
 from runtimes.engines._vllm_case import Case
 from runtimes.engines._vllm_command import Command, command_of
 from runtimes.engines._vllm_identity import compiles, effective
-from runtimes.engines._vllm_layout import node_args, node_ports, spread_of
+from runtimes.engines._vllm_layout import layout_of, node_args, node_ports, spread_of
 from runtimes.engines._vllm_limits import serving_limits
 from runtimes.engines._vllm_memory import precision_of
 from runtimes.engines._vllm_precision import lossy
@@ -146,6 +146,10 @@ class VllmEngine(Engine):
         table = self.flags(version_of(config.environment))
         command = command_of(config, table)
         return serving_limits(Case.of(config, command, model, accelerator, table))
+
+    def layout(self, config: EngineConfig) -> ParallelLayout:
+        command = command_of(config, self.flags(version_of(config.environment)))
+        return layout_of(config.layout, command.spread)
 
     def precision(self, config: EngineConfig, model: ModelFacts | None) -> Quantization:
         table = self.flags(version_of(config.environment))

@@ -56,13 +56,14 @@ class Memory:
 
     Attributes:
         weights, activations, collectives, runtime: what is not KV cache.
-        kv_cache: what the load's running sequences need.
+        kv_cache: what the load's running sequences take, their answers half there.
         kv_budget: what the engine's rule leaves for the KV cache; negative when nothing is left.
         capacity: memory of the accelerator.
         max_sequences: sequences of the load's full length that the budget holds, per replica.
         short_by: bytes by which one sequence does not fit, even with the least of activations and
             runtime; 0 when it does. Of engines that start only with room for the longest sequence
             they are told of, that one.
+        one_tokens, one_kv: tokens of the sequence that `short_by` is of, and their KV cache.
     """
 
     weights: float
@@ -74,6 +75,8 @@ class Memory:
     capacity: float
     max_sequences: float
     short_by: float
+    one_tokens: float
+    one_kv: float
 
     @property
     def fits(self) -> bool:

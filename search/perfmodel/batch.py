@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from runtimes.model import ModelFacts
 from runtimes.node_curves import NodeCurves
+from runtimes.quantization import Quantization
 from search.perfmodel.answer import Memory
 from search.perfmodel.communication import Fabric
 from search.perfmodel.efficiency import Efficiencies
@@ -16,9 +19,10 @@ from search.perfmodel.formats import formats_of
 from search.perfmodel.layers import spread_layers
 from search.perfmodel.memory import MemoryBudgets
 from search.perfmodel.operators import Costs, StepModel
-from search.perfmodel.overheads import Scales
+from search.perfmodel.overheads import EAGER_LAYER_S, Scales
 from search.perfmodel.question import Configuration, Question
 from search.perfmodel.serving import Balance, Serving, Traffic
+from search.perfmodel.spread import Spread
 from search.perfmodel.tables import Floats, Operators, operators_of
 
 _UNSTABLE = 0.98
@@ -62,6 +66,8 @@ class Batch:
         self._fabric = Fabric(accelerators, curves)
         self._operators = [operators(each) for each in self._configurations]
         self._layers = np.array([float(each.model.layers) for each in self._configurations])
+        eager = [not each.limits.compiled_graphs for each in self._configurations]
+        self._launch_s = np.array(eager) * EAGER_LAYER_S
         self._loads = _Loads(questions)
         self._shape = _Shape(self._configurations)
         self._budgets = MemoryBudgets(self._configurations)
@@ -71,6 +77,7 @@ class Batch:
 
     def serving(self, scales: Scales) -> Serving:
         """The questions' steps with these overheads."""
+        scales = replace(scales, layer_s=scales.layer_s + self._launch_s)
         if self._model is None:
             self._model = StepModel(
                 self._operators,
@@ -86,7 +93,7 @@ class Batch:
     def outcomes(self, scales: Scales) -> Outcomes:
         """Steady states under the questions' loads."""
         serving, shape, loads = self.serving(scales), self._shape, self._loads
-        state = self._closed(serving)
+        state = self._closed(serving, scales)
         if np.isfinite(loads.rate).any():
             state = self._opened(serving, state)
         balance = state.balance
@@ -111,7 +118,8 @@ class Batch:
 
     def memories(self, running: Floats) -> list[Memory]:
         """Memory of each question while so many sequences run in each replica."""
-        return self._budgets.memories(self._loads.longest, running)
+        loads = self._loads
+        return self._budgets.memories(loads.longest, running, loads.half_grown)
 
     def _made_traffic(self) -> Traffic:
         loads, shape = self._loads, self._shape
@@ -122,27 +130,34 @@ class Batch:
             budget=np.where(shape.chunked, shape.budget, np.maximum(shape.budget, loads.longest)),
             accepted=shape.accepted,
             decode_tokens=shape.decode_tokens,
+            equal_lengths=loads.equal_lengths,
         )
 
     def _most_running(self) -> Floats:
         """Sequences that may run at once in one group of ranks and one pipeline stage."""
         loads, shape = self._loads, self._shape
-        held = self._budgets.max_sequences(loads.input_tokens + loads.output_tokens / 2)
+        answer = np.where(shape.reserves, loads.output_tokens, loads.output_tokens / 2)
+        held = self._budgets.max_sequences(loads.input_tokens + answer)
         most: Floats = np.maximum(np.minimum(held, shape.max_sequences), 1.0) / shape.stages
         return most
 
-    def _closed(self, serving: Serving) -> _State:
+    def _closed(self, serving: Serving, scales: Scales) -> _State:
         loads, shape, most = self._loads, self._shape, self._most
         wanted = loads.concurrency / (shape.replicas * shape.groups * shape.stages)
         running = np.where(np.isfinite(wanted), np.minimum(wanted, most), most)
-        balance = serving.closed_loop(np.maximum(running, 1.0))
+        clients = np.where(np.isfinite(wanted), np.maximum(wanted, 1.0), np.inf)
+        balance = serving.closed_loop(np.maximum(running, 1.0), clients)
         share = np.minimum(running, 1.0)
         balance = replace(balance, decoding=balance.decoding * share, rate=balance.rate * share)
-        queued = np.where(np.isfinite(wanted), wanted - running, 0.0)
+        beside = wanted - running - balance.rate * scales.first_token_s
+        queued = np.where(np.isfinite(wanted), np.maximum(beside, 0.0), 0.0)
         return _State(balance, running, queued / balance.rate, np.ones(len(running), dtype=bool))
 
     def _opened(self, serving: Serving, closed: _State) -> _State:
-        """Where a rate is given: the balance at it, and an M/G/1 queue before it."""
+        """Where a rate is given: the balance at it, and an M/G/1 queue before it.
+
+        A rate that cannot be kept up with saturates the engine.
+        """
         loads, shape = self._loads, self._shape
         is_open = np.isfinite(loads.rate)
         highest = closed.balance.rate
@@ -153,10 +168,10 @@ class Batch:
         balance = serving.open_loop(np.minimum(rate, highest), self._most)
         load = np.minimum(load, _UNSTABLE)
         waiting = np.where(stable, load * balance.prompt_s / (2 * (1 - load)), np.inf)
-        running = balance.decoding + rate * balance.prompt_s
+        running = np.minimum(balance.decoding + rate * balance.prompt_s, self._most)
 
         def either(at_rate: Floats, otherwise: Floats) -> Floats:
-            return np.where(is_open, at_rate, otherwise)
+            return np.where(is_open & stable, at_rate, otherwise)
 
         before = closed.balance
         merged = Balance(
@@ -166,9 +181,8 @@ class Batch:
             either(balance.decoding, before.decoding),
             either(np.minimum(rate, highest), before.rate),
         )
-        return _State(
-            merged, either(running, closed.running), either(waiting, closed.waiting_s), stable
-        )
+        waited = np.where(is_open, waiting, closed.waiting_s)
+        return _State(merged, either(running, closed.running), waited, stable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,7 @@ class _Loads:
         self.input_tokens = np.array([float(each.input_tokens) for each in loads])
         self.output_tokens = np.array([float(each.output_tokens) for each in loads])
         self.prefix_hit = np.array([each.prefix_hit for each in loads])
+        self.equal_lengths = np.array([each.equal_lengths for each in loads])
         self.concurrency = np.array(
             [np.nan if each.concurrency is None else each.concurrency for each in loads]
         )
@@ -196,6 +211,8 @@ class _Loads:
             [np.nan if each.request_rate is None else each.request_rate for each in loads]
         )
         self.longest = self.input_tokens + self.output_tokens
+        self.half_grown = self.input_tokens + self.output_tokens / 2
+        """Mean length of sequences that run: their answers are half there."""
 
 
 class _Shape:
@@ -208,6 +225,7 @@ class _Shape:
         self.groups = np.array([float(each.groups) for each in spreads])
         self.stages = np.array([float(each.pp) for each in spreads])
         self.budget = np.array([float(each.max_num_batched_tokens) for each in limits])
+        self.reserves = np.array([each.reserves_answers for each in limits])
         self.chunked = np.array([each.chunked_prefill for each in limits])
         self.max_sequences = np.array([float(each.max_num_seqs) for each in limits])
         drafts = [each.speculation for each in configurations]
@@ -229,6 +247,13 @@ def _accepted(configuration: Configuration) -> float:
 def operators(configuration: Configuration) -> Operators:
     """The operators of a configuration, from its own layers or those of its spread."""
     model, spread = configuration.model, configuration.spread
-    groups = configuration.layers or spread_layers(model, spread)
+    if not configuration.layers:
+        return _spread_operators(model, spread, configuration.quantization)
     formats = formats_of(model, configuration.quantization)
-    return operators_of(model, groups, formats, spread.pp)
+    return operators_of(model, configuration.layers, formats, spread.pp)
+
+
+@lru_cache(maxsize=4096)
+def _spread_operators(model: ModelFacts, spread: Spread, quantization: Quantization) -> Operators:
+    formats = formats_of(model, quantization)
+    return operators_of(model, spread_layers(model, spread), formats, spread.pp)

@@ -38,7 +38,7 @@ def configuration_of(
         model=model,
         accelerator=accelerator,
         engine=name,
-        spread=spread_of(name, config.layout, model),
+        spread=spread_of(name, engine.layout(config), model),
         quantization=engine.precision(config, model),
         limits=limits,
         speculation=Speculation(draft_tokens=drafts, acceptance=acceptance) if drafts else None,

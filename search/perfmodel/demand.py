@@ -29,6 +29,7 @@ class Demand:
     Attributes:
         input_tokens, output_tokens: means of a request.
         prefix_hit: share of the prompt tokens that a prefix cache is meant to hold, in [0, 1).
+        equal_lengths: True where every request is as long as the others.
         per_session: requests of one session; loads count sessions.
         recorded_rate: sessions per second as they were recorded; None where nothing was.
     """
@@ -36,6 +37,7 @@ class Demand:
     input_tokens: float
     output_tokens: float
     prefix_hit: float = 0.0
+    equal_lengths: bool = False
     per_session: float = 1.0
     recorded_rate: float | None = None
 
@@ -49,6 +51,7 @@ class Demand:
             input_tokens=max(1.0, inputs / len(prompts)),
             output_tokens=max(1.0, sum(one.output_tokens for one in prompts) / len(prompts)),
             prefix_hit=min(_MOST_CACHED, shared / max(1, inputs)),
+            equal_lengths=len({(len(one.token_ids), one.output_tokens) for one in prompts}) == 1,
             per_session=len(prompts) / len(_sessions(prompts)),
             recorded_rate=_recorded_rate(workload),
         )
@@ -59,6 +62,7 @@ class Demand:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             prefix_hit=self.prefix_hit,
+            equal_lengths=self.equal_lengths,
             **how_many,  # type: ignore[arg-type]  # names and types are those of Load's fields
         )
 

@@ -38,6 +38,11 @@ class Expected:
     output_throughput: Estimate
     running: float
 
+    @property
+    def stable(self) -> bool:
+        """Whether the load can be served at the rate at which it arrives."""
+        return len(self.finite()) == len(FIGURES)
+
     def finite(self) -> dict[str, float]:
         """The values by name, but for those of a load that cannot be served, which have none."""
         values = {name: estimate.value for name, estimate in self.figures().items()}

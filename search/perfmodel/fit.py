@@ -1,6 +1,6 @@
 """The fit of engines' overheads to public measurements, and what is uncertain about it.
 
-`overheads.json` is written by `benchmarks/fit_perfmodel.py` and carries the hash of the rows it was
+`overheads.json` is written by `benchmarks/perfmodel_fit.py` and carries the hash of the rows it was
 fitted to; nothing else may change it.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from search.perfmodel.efficiency import Efficiencies
 from search.perfmodel.formats import formats_of
-from search.perfmodel.overheads import EngineOverheads
+from search.perfmodel.overheads import EAGER_LAYER_S, EngineOverheads
 from search.perfmodel.question import Configuration
 
 _STORED = Path(__file__).with_name("overheads.json")
 _FALLBACK = "vllm"
 """Whose overheads stand in for those of an engine that nobody has measured."""
-_WIDER = 1.5
+WIDER = 1.5
 """Factor on the logarithm of an interval's ends for each thing that is extrapolated."""
 
 
@@ -34,7 +34,7 @@ class Spreads:
 
     def wider(self, times: int) -> Spreads:
         """Intervals for what is extrapolated in `times` ways."""
-        power = _WIDER**times
+        power = WIDER**times
         return Spreads(*((low**power, high**power) for low, high in self._pairs()))
 
     def _pairs(self) -> tuple[tuple[float, float], ...]:
@@ -83,6 +83,10 @@ class Fit:
         }
         if missing:
             notes.append(f"no kernels measured in {', '.join(sorted(missing))}")
+        if not configuration.limits.compiled_graphs:
+            notes.append(
+                f"kernels launched one by one: {EAGER_LAYER_S * 1e6:.0f} µs a layer are assumed"
+            )
         return tuple(notes)
 
     @staticmethod

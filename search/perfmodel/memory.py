@@ -130,21 +130,30 @@ class MemoryBudgets:
         result: Floats = np.maximum(sequence_tokens, self._given["longest"])
         return result
 
-    def memories(self, sequence_tokens: Floats, sequences: Floats) -> list[Memory]:
+    def memories(
+        self, sequence_tokens: Floats, sequences: Floats, grown_tokens: Floats | None = None
+    ) -> list[Memory]:
         """The parts while so many sequences of so many tokens run in each replica.
 
         Where one sequence fits only just, `runtime` and `activations` are what that leaves.
+
+        Args:
+            sequence_tokens: full length; one such sequence has to have room.
+            sequences: how many run at once in each replica.
+            grown_tokens: mean length of those that run; the full one by default.
         """
         budget = self._budget_for(sequence_tokens)
         spared = budget - self.kv_budget
         runtime = np.maximum(self.runtime - spared, _BARE_RUNTIME)
         fewer = np.maximum(spared - (self.runtime - runtime), 0.0)
         activations = np.maximum(self.activations - fewer, _LEAST_ACTIVATIONS)
-        kv_cache = self.kv_bytes(sequence_tokens) * sequences / self.groups
+        grown = sequence_tokens if grown_tokens is None else grown_tokens
+        kv_cache = self.kv_bytes(grown) * sequences / self.groups
         held = self.max_sequences(sequence_tokens) * self.groups
+        one = self.needed_tokens(sequence_tokens)
         columns = (
             self.weights, activations, self.collectives, runtime, kv_cache, budget,
-            self.capacity, held, self.short_by(sequence_tokens),
+            self.capacity, held, self.short_by(sequence_tokens), one, self.kv_bytes(one),
         )  # fmt: skip
         return [Memory(*map(float, each)) for each in np.stack(columns).T]
 
@@ -198,6 +207,13 @@ class MemoryBudgets:
         block = self._given["block"]
         result: Floats = np.ceil(tokens / block) * block
         return result
+
+
+def least_runtime_bytes(gpus: int) -> float:
+    """The least that an engine needs on each of `gpus` beside weights, activations and KV cache:
+    the context, loaded kernels, and buffers of collectives.
+    """
+    return _BARE_RUNTIME + _interpolated(_COLLECTIVES, gpus)
 
 
 def memory_of(configuration: Configuration, *, sequence_tokens: float, sequences: float) -> Memory:

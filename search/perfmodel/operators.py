@@ -9,9 +9,10 @@ group of ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from search.perfmodel.communication import Fabric
 from search.perfmodel.efficiency import Efficiencies, format_index
@@ -33,11 +34,15 @@ from search.perfmodel.tables import (
     columns,
 )
 
+_DECODE_MFU = 0.5
+"""Of decode attention where arithmetic bounds it: many heads on one latent, drafts."""
 _EXPERT_MBU = 0.75
 """Of grouped GEMMs at few tokens: they fill the device with many experts, whatever the format."""
 _INT4_EXPERT_MBU = 0.4
-_EXPERT_TOKENS = 64.0
+_EXPERT_TOKENS = 96.0
 """Tokens of one expert at which its GEMMs reach half of their plateau: a tile of 64 rows."""
+_EXPERT_WIDTH = 256.0
+"""Inner width of an expert's share on one rank at which its GEMMs reach half of their plateau."""
 _PLATEAU_TOKENS = 4096.0
 
 
@@ -63,10 +68,6 @@ class Step:
     prompt_before: Floats
     prompts_finished: Floats
 
-    def parts(self) -> tuple[Floats, ...]:
-        """The attributes in their order."""
-        return tuple(getattr(self, field.name) for field in fields(self))
-
     @property
     def tokens(self) -> Floats:
         return self.decodes * self.decode_tokens + self.prompt_tokens
@@ -90,6 +91,20 @@ class Costs:
     def seconds(self) -> Floats:
         total: Floats = self.compute + self.memory + self.communication + self.overhead
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """Operators of one kind, [rows]; `seconds` and `flops` over all layers of a row.
+
+    `multiplies` is True where an ideal machine would need longer for the arithmetic than for the
+    traffic: efficiencies at few tokens are those of reading, whichever way they were measured.
+    """
+
+    config: Ints
+    seconds: Floats
+    multiplies: npt.NDArray[np.bool_]
+    flops: Floats
 
 
 class StepModel:
@@ -131,17 +146,15 @@ class StepModel:
     def costs(self, step: Step) -> Costs:
         """Seconds of `step` on every configuration."""
         compute, memory, flops = (np.zeros(self._size) for _ in range(3))
-        for config, arithmetic, traffic, work in (
+        for priced in (
             self._gemm_seconds(step),
             self._expert_seconds(step),
             self._decode_attention_seconds(step),
             self._prompt_attention_seconds(step),
         ):
-            bound = arithmetic >= traffic
-            longer = np.maximum(arithmetic, traffic)
-            compute += self._summed(config, longer * bound)
-            memory += self._summed(config, longer * ~bound)
-            flops += self._summed(config, work)
+            compute += self._summed(priced.config, priced.seconds * priced.multiplies)
+            memory += self._summed(priced.config, priced.seconds * ~priced.multiplies)
+            flops += self._summed(priced.config, priced.flops)
         memory += self._traffic_seconds(step)
         return Costs(
             compute, memory, self._communication_seconds(step), self._overhead(step), flops
@@ -151,7 +164,7 @@ class StepModel:
         """Sums of rows by the configuration that they belong to."""
         return np.bincount(config, values, self._size).astype(np.float64)
 
-    def _gemm_seconds(self, step: Step) -> tuple[Ints, Floats, Floats, Floats]:
+    def _gemm_seconds(self, step: Step) -> _Priced:
         gemm, rows = self._gemms, self._gemms.rows
         sampled = rows.rows == Rows.SAMPLED
         tokens = np.where(sampled, step.sampled[gemm.config], step.tokens[gemm.config])
@@ -167,9 +180,11 @@ class StepModel:
         arithmetic = arithmetic * scales.gemm[gemm.config] * layers
         reading = traffic / gemm.reading + moved / gemm.copying
         reading = reading * scales.reading[gemm.config] * layers
-        return gemm.config, np.where(tokens > 0, arithmetic, 0.0), reading, flops * rows.layers
+        seconds = np.maximum(np.where(tokens > 0, arithmetic, 0.0), reading)
+        multiplies = flops / gemm.peak >= (traffic + moved) / self._bandwidth[gemm.config]
+        return _Priced(gemm.config, seconds, multiplies, flops * layers)
 
-    def _expert_seconds(self, step: Step) -> tuple[Ints, Floats, Floats, Floats]:
+    def _expert_seconds(self, step: Step) -> _Priced:
         expert, rows = self._experts, self._experts.rows
         tokens = step.tokens[expert.config] * rows.scale
         held = rows.experts / rows.ranks
@@ -182,17 +197,17 @@ class StepModel:
         flops = 2 * assigned * one
         each = assigned / np.maximum(active, 1e-9)
         mfu = expert.plateau * each / (each + _EXPERT_TOKENS)
+        mfu = mfu * rows.inner / (rows.inner + _EXPERT_WIDTH)
         scales, layers = self.scales, rows.layers
         arithmetic = flops / (expert.peak * np.maximum(mfu, 1e-12))
         arithmetic = arithmetic * scales.experts[expert.config] * layers
         moved = ACTIVATION_BYTES * assigned * (2 * rows.hidden + 3 * rows.inner)
-        reading = active * one * rows.element_bytes / expert.reading + moved / expert.copying
-        return (
-            expert.config,
-            np.where(tokens > 0, arithmetic, 0.0),
-            reading * scales.expert_reading[expert.config] * layers,
-            flops * rows.layers,
-        )
+        weights = active * one * rows.element_bytes
+        reading = weights / expert.reading + moved / expert.copying
+        reading = reading * scales.expert_reading[expert.config] * layers
+        seconds = np.maximum(np.where(tokens > 0, arithmetic, 0.0), reading)
+        multiplies = flops / expert.peak >= (weights + moved) / self._bandwidth[expert.config]
+        return _Priced(expert.config, seconds, multiplies, flops * layers)
 
     def _imbalance(self, config: Ints, rows: Columns, tokens: Floats) -> Floats:
         """Tokens of the busiest rank over the mean: routing is uneven, and more so over few."""
@@ -200,7 +215,7 @@ class StepModel:
         result: Floats = np.where(tokens > 0, spread, 1.0)
         return result
 
-    def _decode_attention_seconds(self, step: Step) -> tuple[Ints, Floats, Floats, Floats]:
+    def _decode_attention_seconds(self, step: Step) -> _Priced:
         rows, config = self._attention, self._attention.config
         decodes = step.decodes[config]
         context = step.context[config]
@@ -216,9 +231,11 @@ class StepModel:
         scale = self.scales.attention[config] * rows.layers
         busy = decodes > 0
         reading = (fixed + traffic / (self._bandwidth[config] * mbu)) * scale * busy
-        return config, flops / (0.5 * peak) * scale, reading, flops * rows.layers
+        arithmetic = flops / (_DECODE_MFU * peak) * scale
+        seconds = np.maximum(arithmetic, reading)
+        return _Priced(config, seconds, arithmetic >= reading, flops * rows.layers)
 
-    def _prompt_attention_seconds(self, step: Step) -> tuple[Ints, Floats, Floats, Floats]:
+    def _prompt_attention_seconds(self, step: Step) -> _Priced:
         rows, config = self._attention, self._attention.config
         tokens, piece = step.prompt_tokens[config], step.prompt_piece[config]
         seen = step.prompt_before[config] + piece / 2
@@ -232,7 +249,8 @@ class StepModel:
         moved = ACTIVATION_BYTES * tokens * widths + rows.cached * seen * rows.kv_bytes
         reading = moved / self._copying[config] * (tokens > 0)
         arithmetic = flops / (self._bf16_peak(config) * mfu)
-        return config, arithmetic * scale, reading * scale, flops * rows.layers
+        seconds = np.maximum(arithmetic, reading) * scale
+        return _Priced(config, seconds, arithmetic >= reading, flops * rows.layers)
 
     def _bf16_peak(self, config: Ints) -> Floats:
         plain = np.full(len(config), format_index("bf16"))

@@ -9,6 +9,10 @@ import numpy as np
 
 from search.perfmodel.tables import Floats
 
+EAGER_LAYER_S = 12 * 5e-6
+"""Per decoder layer and step besides, where kernels are launched one by one and not as a captured
+graph: a dozen kernels, 5 µs of the host each. Assumed, not measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOverheads:
@@ -25,8 +29,9 @@ class EngineOverheads:
         sequence_s: per sequence and step: scheduling, sampling, detokenisation.
         step_s: per step.
         prompt_s: per prompt: tokenisation, admission; the steps of others wait for it.
-        queue: share of the other sequences' prompts that a new one waits for on average when
-            as many arrive as leave.
+        queue, queue_power: of `n` further sequences a new prompt waits for the prompts of
+            `queue * n ** queue_power`: sequences that start together also end together.
+        varied: share of that wait, and of `cohort`, where lengths vary.
         cohort: of the prompts that a step has room for, the share that comes together: sequences
             that start in one step end in one, where all answers are as long.
         first_token_s: until a request is first scheduled, and from its first token to the client.
@@ -45,7 +50,9 @@ class EngineOverheads:
     sequence_s: float = 15e-6
     step_s: float = 1e-3
     prompt_s: float = 2e-3
-    queue: float = 0.1
+    queue: float = 1.0
+    queue_power: float = 0.55
+    varied: float = 0.25
     cohort: float = 0.3
     first_token_s: float = 0.05
 
@@ -71,6 +78,8 @@ class Scales:
     step_s: Floats
     prompt_s: Floats
     queue: Floats
+    queue_power: Floats
+    varied: Floats
     cohort: Floats
     first_token_s: Floats
 

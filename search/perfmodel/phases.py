@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -13,13 +14,13 @@ from runtimes.model import ModelFacts
 from runtimes.node_curves import NodeCurves
 from search.perfmodel.answer import PhaseCost
 from search.perfmodel.communication import Fabric
-from search.perfmodel.efficiency import Efficiencies
+from search.perfmodel.efficiency import Efficiencies, curves_of
 from search.perfmodel.fit import generic_overheads
 from search.perfmodel.formats import LayerFormats, bytes_of
 from search.perfmodel.layers import LayerGroup, LayerKind
 from search.perfmodel.operators import Step, StepModel
 from search.perfmodel.overheads import Scales
-from search.perfmodel.tables import ACTIVATION_BYTES, Operators, operators_of
+from search.perfmodel.tables import ACTIVATION_BYTES, Floats, Operators, operators_of
 
 _EACH_DECODER_LAYER = (LayerKind.FEEDFORWARD, LayerKind.MOE)
 
@@ -81,18 +82,26 @@ def phase_cost(
         curves: a node's own measurements.
     """
     formats = LayerFormats(tuple(quantization.items()))
-    parts = [_Part.of(model, group, formats, batch, new_tokens, context_tokens) for group in groups]
-    operators = operators_of(model, tuple(groups), formats)
-    step = _step(phase, batch, new_tokens, context_tokens)
+    apart = [operators_of(model, (group,), formats) for group in groups]
+    parts = [
+        _Part.of(model, group, formats, operators, batch, new_tokens, context_tokens)
+        for group, operators in zip(groups, apart, strict=True)
+    ]
+    # All of them together come first, then each group by itself for its share of the FLOPs.
+    together = operators_of(model, tuple(groups), formats)
     decoders = sum(group.count for group in groups if group.kind in _EACH_DECODER_LAYER)
+    layers = np.zeros(1 + len(groups))
+    layers[0] = decoders
+    efficiencies, fabric = _rates(accelerator, curves)
     costs = StepModel(
-        [operators],
-        np.zeros(1, dtype=np.int64),
-        efficiencies=Efficiencies([accelerator], curves),
-        fabric=Fabric([accelerator], curves),
-        scales=Scales.of([generic_overheads()]),
-        layers=np.array([float(decoders)]),
-    ).costs(step)
+        [together, *apart],
+        np.zeros(len(layers), dtype=np.int64),
+        efficiencies=efficiencies,
+        fabric=fabric,
+        scales=Scales.of([generic_overheads()] * len(layers)),
+        layers=layers,
+    ).costs(_step(phase, len(layers), batch, new_tokens, context_tokens))
+    chips = np.array([part.chips for part in parts])
     return PhaseReport(
         cost=PhaseCost(
             float(costs.compute[0]),
@@ -100,7 +109,7 @@ def phase_cost(
             float(costs.communication[0]),
             float(costs.overhead[0]),
         ),
-        flops=_flops_of_all(model, groups, formats, step, accelerator),
+        flops=float(np.sum(costs.flops[1:] * chips)),
         flops_per_chip=float(costs.flops[0]),
         weights_bytes=sum(part.weights * part.chips for part in parts),
         activation_bytes=max((part.activations * part.chips for part in parts), default=0.0),
@@ -112,36 +121,26 @@ def phase_cost(
     )
 
 
-def _step(phase: str, batch: int, new_tokens: int, context_tokens: int) -> Step:
-    def number(value: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.array([float(value)])
+def _rates(accelerator: Accelerator, curves: Sequence[NodeCurves]) -> tuple[Efficiencies, Fabric]:
+    if curves_of(accelerator, curves) is None:
+        return _built_in_rates(accelerator)
+    return Efficiencies([accelerator], curves), Fabric([accelerator], curves)
+
+
+@lru_cache(maxsize=64)
+def _built_in_rates(accelerator: Accelerator) -> tuple[Efficiencies, Fabric]:
+    return Efficiencies([accelerator]), Fabric([accelerator])
+
+
+def _step(phase: str, copies: int, batch: int, new_tokens: int, context_tokens: int) -> Step:
+    def number(value: float) -> Floats:
+        return np.full(copies, float(value))
 
     zero, new, before = number(0), number(new_tokens), number(context_tokens)
     if phase == "prefill":
         tokens = number(batch * new_tokens)
         return Step(zero, number(1), before, tokens, new, before, number(batch))
     return Step(number(batch), new, number(context_tokens + new_tokens), zero, zero, zero, zero)
-
-
-def _flops_of_all(
-    model: ModelFacts,
-    groups: Sequence[LayerGroup],
-    formats: LayerFormats,
-    step: Step,
-    accelerator: Accelerator,
-) -> float:
-    """Operations over all chips: each layer's, times the chips it lies on."""
-    priced = StepModel(
-        [operators_of(model, (group,), formats) for group in groups],
-        np.zeros(len(groups), dtype=np.int64),
-        efficiencies=Efficiencies([accelerator]),
-        fabric=Fabric([accelerator]),
-        scales=Scales.of([generic_overheads()] * len(groups)),
-        layers=np.zeros(len(groups)),
-    )
-    wide = Step(*(np.repeat(part, len(groups)) for part in step.parts()))
-    chips = np.array([_chips(group) for group in groups])
-    return float(np.sum(priced.costs(wide).flops * chips))
 
 
 def _chips(group: LayerGroup) -> int:
@@ -163,11 +162,11 @@ class _Part:
         model: ModelFacts,
         group: LayerGroup,
         formats: LayerFormats,
+        operators: Operators,
         batch: int,
         new_tokens: int,
         context_tokens: int,
     ) -> _Part:
-        operators = operators_of(model, (group,), formats)
         tokens = batch * new_tokens / group.cp
         widest = max((gemm.inputs + gemm.outputs for gemm in operators.gemms), default=0.0)
         widest = max(widest, 2.0 * model.hidden / group.sp)

@@ -44,7 +44,8 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Requests of one kind; exactly one of the last three says how many.
+    """Requests of one kind; exactly one of `concurrency`, `request_rate`
+    and `saturated` says how many.
 
     Attributes:
         input_tokens: mean length of a prompt.
@@ -52,12 +53,15 @@ class Load:
         prefix_hit: share of a prompt that is found in the prefix cache, in [0, 1).
         concurrency: requests under way at any time, over all replicas (closed loop).
         request_rate: requests that arrive per second, over all replicas, at random (open loop).
+        equal_lengths: True where all prompts and all answers are as long as the mean, so that
+            requests that start together also end together and their successors meet again.
         saturated: True for more requests at once than memory and limits let run (offline).
     """
 
     input_tokens: float
     output_tokens: float
     prefix_hit: float = 0.0
+    equal_lengths: bool = False
     concurrency: float | None = None
     request_rate: float | None = None
     saturated: bool = False

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from runtimes.node_curves import NodeCurves
 from search.perfmodel.answer import Prediction
+from search.perfmodel.disaggregated import CACHED, Pools, match_rates
 from search.perfmodel.fit import Fit
 from search.perfmodel.predict import predict
-from search.perfmodel.question import Load, Question
+from search.perfmodel.question import Question
 from search.perfmodel.row_question import RowKind, RowQuestion, Unpredictable
+from search.perfmodel.shortage import shortage_words
 from search.perfmodel.spread import Spread
 
-_CACHED = 1 - 1e-9
-"""Share of a prompt found in the cache where prompts cost nothing: what is left is decoding."""
-_BUSIEST = 0.95
-"""Share of their highest rate at which engines that only compute prompts are asked at most."""
 _LADDER = tuple(2.0**power for power in range(1, 13))
 """Requests at once per group among which limits on latency choose."""
 
@@ -33,6 +31,7 @@ class RowAnswer:
         fits: False when weights and one sequence exceed the memory of a GPU.
         uncertainty: half width of the interval that holds nine of ten, over the value.
         extrapolates: in words, what no measurement stands behind.
+        shortage: what does not fit and by how much; empty where all does.
     """
 
     ttft_ms: float | None
@@ -41,6 +40,7 @@ class RowAnswer:
     fits: bool
     uncertainty: float
     extrapolates: tuple[str, ...] = ()
+    shortage: str = ""
 
 
 def answer_rows(
@@ -56,40 +56,38 @@ def answer_rows(
         curves: as of `predict`.
         fit: as of `predict`.
     """
-    questions = [each for row in asked for each in _first_questions(row)]
-    first = iter(predict(questions, curves=curves, fit=fit))
-    firsts = [_take(first, len(_first_questions(row))) for row in asked]
-    rated = [
-        each
-        for row, answers in zip(asked, firsts, strict=True)
-        for each in _rated_questions(row, answers)
-    ]
-    second = iter(predict(rated, curves=curves, fit=fit))
+    questions = [each for row in asked for each in _questions(row)]
+    found = iter(predict(questions, curves=curves, fit=fit))
+    matched = iter(match_rates(_disaggregated(asked), curves=curves, fit=fit))
     answers: list[RowAnswer | Unpredictable] = []
-    for row, found in zip(asked, firsts, strict=True):
+    for row in asked:
         if isinstance(row, Unpredictable):
             answers.append(row)
-            continue
-        more = _take(second, len(_rated_questions(row, found)))
-        answers.append(_answer(row, found, more))
+        elif row.prefill is not None:
+            answers.append(_plain(row, next(matched).whole))
+        else:
+            answers.append(_answer(row, [next(found) for _ in _questions(row)]))
     return answers
 
 
-def _take(answers: Iterator[Prediction], count: int) -> list[Prediction]:
-    return [next(answers) for _ in range(count)]
+def _disaggregated(rows: Sequence[RowQuestion | Unpredictable]) -> list[Pools]:
+    return [
+        Pools(prefill=row.prefill, decode=row.question.configuration, load=row.question.load)
+        for row in rows
+        if isinstance(row, RowQuestion) and row.prefill is not None
+    ]
 
 
-def _first_questions(row: RowQuestion | Unpredictable) -> list[Question]:
-    if isinstance(row, Unpredictable):
+def _questions(row: RowQuestion | Unpredictable) -> list[Question]:
+    """What is asked of one deployment; nothing of two."""
+    if isinstance(row, Unpredictable) or row.prefill is not None:
         return []
     question = row.question
     if row.kind in (RowKind.STATIC_BATCH, RowKind.PREFILL):
         return [_decoding(question), _prompts(question)]
-    if row.kind is RowKind.DISAGGREGATED:
-        return [_decoding(question), _prompt_engines(row, saturated=True)]
     if row.kind is RowKind.UNDER_LIMITS:
         copies = _groups(question.configuration.spread)
-        return [_at(question, concurrency=each * copies) for each in _LADDER]
+        return [_at(question, each * copies) for each in _LADDER]
     return [question]
 
 
@@ -97,22 +95,14 @@ def _groups(spread: Spread) -> int:
     return spread.groups * spread.replicas
 
 
-def _at(
-    question: Question,
-    *,
-    concurrency: float | None = None,
-    request_rate: float | None = None,
-    saturated: bool = False,
-) -> Question:
-    load = replace(
-        question.load, concurrency=concurrency, request_rate=request_rate, saturated=saturated
-    )
+def _at(question: Question, concurrency: float) -> Question:
+    load = replace(question.load, concurrency=concurrency, request_rate=None, saturated=False)
     return replace(question, load=load)
 
 
 def _decoding(question: Question) -> Question:
     """The same, with prompts that cost nothing."""
-    return replace(question, load=replace(question.load, prefix_hit=_CACHED))
+    return replace(question, load=replace(question.load, prefix_hit=CACHED))
 
 
 def _prompts(question: Question) -> Question:
@@ -120,44 +110,12 @@ def _prompts(question: Question) -> Question:
     return replace(question, load=replace(question.load, output_tokens=1.0))
 
 
-def _prompt_engines(
-    row: RowQuestion, *, request_rate: float | None = None, saturated: bool = False
-) -> Question:
-    if row.prefill is None:
-        raise ValueError("only a disaggregated row has engines for prompts")
-    load = Load(
-        input_tokens=row.question.load.input_tokens,
-        output_tokens=1.0,
-        request_rate=request_rate,
-        saturated=saturated,
-    )
-    return Question(row.prefill, load)
-
-
-def _rated_questions(
-    row: RowQuestion | Unpredictable, first: Sequence[Prediction]
-) -> list[Question]:
-    """Both roles of a disaggregated row at the rate that the slower one sustains."""
-    if isinstance(row, Unpredictable) or row.kind is not RowKind.DISAGGREGATED:
-        return []
-    decode, prompts = first
-    rate = min(decode.request_throughput, _BUSIEST * prompts.request_throughput)
-    return [
-        _at(_decoding(row.question), request_rate=rate),
-        _prompt_engines(row, request_rate=rate),
-    ]
-
-
-def _answer(
-    row: RowQuestion, first: Sequence[Prediction], second: Sequence[Prediction]
-) -> RowAnswer:
+def _answer(row: RowQuestion, found: Sequence[Prediction]) -> RowAnswer:
     if row.kind in (RowKind.STATIC_BATCH, RowKind.PREFILL):
-        return _static(row, *first)
-    if row.kind is RowKind.DISAGGREGATED:
-        return _two_roles(row, first[1], *second)
+        return _static(row, *found)
     if row.kind is RowKind.UNDER_LIMITS:
-        return _under_limits(row, first)
-    return _plain(row, first[0])
+        return _under_limits(row, found)
+    return _plain(row, found[0])
 
 
 def _plain(row: RowQuestion, said: Prediction) -> RowAnswer:
@@ -168,7 +126,14 @@ def _plain(row: RowQuestion, said: Prediction) -> RowAnswer:
         fits=said.memory.fits,
         uncertainty=said.uncertainty,
         extrapolates=(*row.extrapolates, *said.extrapolates),
+        shortage="" if said.memory.fits else _shortage(row, said),
     )
+
+
+def _shortage(row: RowQuestion, said: Prediction) -> str:
+    load = row.question.load
+    longest = load.input_tokens + load.output_tokens
+    return shortage_words(said.memory, row.question.configuration.engine, longest)
 
 
 def _static(row: RowQuestion, decode: Prediction, prompts: Prediction) -> RowAnswer:
@@ -191,40 +156,8 @@ def _static(row: RowQuestion, decode: Prediction, prompts: Prediction) -> RowAns
         tpot_ms=decode.tpot_ms if measured else None,
         output_tok_s=batch * load.output_tokens / whole_s if measured else None,
         fits=decode.memory.fits and prompts.memory.fits,
+        shortage=_plain(row, decode).shortage or _plain(row, prompts).shortage,
     )
-
-
-def _two_roles(
-    row: RowQuestion, most: Prediction, decode: Prediction, prompts: Prediction
-) -> RowAnswer:
-    """Prompts at the rate of both roles, then a transfer, then answers.
-
-    Little's law ties the rate to the requests under way; where engines for prompts are the
-    slower role, what is not being answered waits for them.
-    """
-    load = row.question.load
-    under_way = load.concurrency or 1.0
-    answer_s = decode.tpot_ms / 1e3 * max(load.output_tokens - 1, 1.0)
-    first_s = prompts.ttft_ms / 1e3 + _transfer_s(row)
-    rate = min(under_way / (first_s + answer_s), most.request_throughput)
-    first_s = max(first_s, under_way / rate - answer_s)
-    said = _plain(row, decode)
-    return replace(
-        said,
-        ttft_ms=first_s * 1e3,
-        output_tok_s=rate * load.output_tokens,
-        fits=decode.memory.fits and prompts.memory.fits,
-        extrapolates=(*said.extrapolates, "prefill and decode are predicted apart"),
-    )
-
-
-def _transfer_s(row: RowQuestion) -> float:
-    """The KV cache of one prompt over the network, from each rank that has a part of it."""
-    configuration = row.prefill if row.prefill is not None else row.question.configuration
-    element = 1.0 if configuration.quantization.kv_cache == "fp8" else 2.0
-    whole = configuration.model.kv_bytes_per_token(element) * row.question.load.input_tokens
-    parts = 1 if configuration.model.mla is not None else configuration.spread.tp
-    return whole / parts / configuration.accelerator.network_bytes_per_s
 
 
 def _under_limits(row: RowQuestion, ladder: Sequence[Prediction]) -> RowAnswer:

@@ -54,12 +54,12 @@ def number(row: Mapping[str, str], column: str) -> int | None:
     if not text:
         return None
     try:
-        value = int(float(text))
-    except (ValueError, OverflowError):
-        value = -1
-    if not 0 <= value <= _MOST:
+        value = float(text) if text.isascii() and "_" not in text else -1.0
+    except ValueError:
+        value = -1.0
+    if not (0 <= value <= _MOST and value.is_integer()):
         raise UnreadableLayoutError(f"{column} is {text!r}, not a whole number up to {_MOST}")
-    return value or None
+    return int(value) or None
 
 
 def spread_of_degrees(engine: str, degrees: RowDegrees, model: ModelFacts) -> Spread:
@@ -152,8 +152,6 @@ def plain_degrees(row: Mapping[str, str], *, attention_groups: bool) -> RowDegre
     elif "pipeline" in note.lower() and gpus and not tp:
         tp, pp = 1, gpus
     if tp is None:
-        if gpus is None and dp == 1:
-            raise UnreadableLayoutError("the row says neither how many GPUs nor how they are used")
         tp = max(1, (gpus or 1) // (dp * pp)) if dp == 1 else 1
     if attention_groups and tp > 1 and dp == 1:
         tp, dp, ep = 1, tp, max(ep, tp)

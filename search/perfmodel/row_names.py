@@ -9,7 +9,7 @@ from functools import cache
 
 from runtimes.errors import UnknownNameError
 from runtimes.hardware import ACCELERATORS, Accelerator, find_accelerator
-from runtimes.model import ModelFacts, find_named_model, known_models
+from runtimes.model import ModelFacts, closest_model, find_named_model, known_models
 
 _MODELS = {
     "bloom-176b": "bigscience/bloom",
@@ -64,8 +64,11 @@ def row_model(name: str) -> ModelFacts | None:
     plain = name.strip().lower().replace(" ", "-")
     if plain in _MODELS:
         return find_named_model(_MODELS[plain])
-    known = find_named_model(name.strip())
-    return known if known is not None else _by_bare_name(plain)
+    publisher, slash, _ = plain.partition("/")
+    named = find_named_model(name.strip())
+    if slash and any(each.lower().startswith(f"{publisher}/") for each in known_models()):
+        return named or _by_bare_name(plain)
+    return _by_bare_name(plain) or named
 
 
 def _by_bare_name(plain: str) -> ModelFacts | None:
@@ -89,9 +92,8 @@ def _by_bare_name(plain: str) -> ModelFacts | None:
 
 def unknown_model(name: str) -> str:
     """Why there is no answer for a model called `name`."""
-    known = {each.rsplit("/", 1)[-1].lower(): each for each in known_models()}
-    close = get_close_matches(name.rsplit("/", 1)[-1].lower(), list(known), n=1, cutoff=0.6)
-    suggestion = f"; did you mean {known[close[0]]!r}?" if close else ""
+    close = closest_model(name)
+    suggestion = f"; did you mean {close!r}?" if close else ""
     return f"unknown model {name!r}{suggestion}"
 
 

@@ -162,7 +162,13 @@ class CommonRow:
 
     def question(self, configuration: Configuration, load: Load, kind: RowKind) -> RowQuestion:
         """The row's question, with what about it is not measured."""
-        caveats = self.caveats
+        caveats, longest = self.caveats, load.input_tokens + load.output_tokens
+        if 0 < self.model.max_context < longest:
+            caveats = (
+                *caveats,
+                f"requests of {longest:,.0f} tokens are longer than the "
+                f"{self.model.max_context:,} that {self.model.name} was made for",
+            )
         if configuration.speculation is not None:
             caveats = (*caveats, f"{ACCEPTANCE:.0%} of drafted tokens are taken as accepted")
         return RowQuestion(question=Question(configuration, load), kind=kind, extrapolates=caveats)

@@ -94,7 +94,7 @@ def bench_limits(
 ) -> ServingLimits:
     """Limits that `trtllm-bench` works out for its engine from the lengths of a dataset.
 
-    As many sequences as 95 % of all memory less the weights hold, at most 4096, divided by the
+    As many sequences as 95 % of all memory less the weights hold, at most 4096 over all
     pipeline stages; tokens per step in the proportion of the lengths, at most 32768. Both are
     rounded up in the coarse steps of its source.
     """
@@ -110,7 +110,7 @@ def bench_limits(
     weights = model.parameters * bits(stored or "bf16") / 8
     room = (accelerator.memory_bytes * gpus - weights) * 0.95 / token
     fits = max(1.0, room / (input_tokens + output_tokens))
-    sequences = min(fits, 4096) / spread.pp
+    sequences = min(fits, 4096)
     tokens = min(sequences * (1 + input_tokens / output_tokens), 32_768)
     return replace(
         base,

@@ -57,7 +57,12 @@ def _at_concurrency(read: CommonRow, degrees: RowDegrees) -> RowQuestion:
         share = SWEEP_LENGTH_SHARE
         limits = sweep_limits(limits, configuration, inputs, per_group)
         configuration = replace(configuration, limits=limits)
-    load = Load(input_tokens=inputs * share, output_tokens=outputs * share, concurrency=concurrency)
+    load = Load(
+        input_tokens=inputs * share,
+        output_tokens=outputs * share,
+        equal_lengths=not read.from_sweep,
+        concurrency=concurrency,
+    )
     return read.question(configuration, load, RowKind.CLOSED_LOOP)
 
 
@@ -70,7 +75,9 @@ def _overview(read: CommonRow) -> RowQuestion:
     limits = bench_limits(configuration.limits, configuration, inputs, outputs)
     limits = replace(limits, compiled_graphs="nograph" not in read.row["engine_version"])
     requests = table_requests(inputs, outputs)
-    load = Load(input_tokens=inputs, output_tokens=outputs, concurrency=requests)
+    load = Load(
+        input_tokens=inputs, output_tokens=outputs, equal_lengths=True, concurrency=requests
+    )
     return read.question(replace(configuration, limits=limits), load, RowKind.OFFLINE)
 
 

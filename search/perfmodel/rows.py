@@ -76,13 +76,16 @@ def _common(row: Mapping[str, str]) -> CommonRow:
     )
     told = "" if quant == row["quant"] else f"the row names no precision: taken as {quant}"
     old = _SOFTWARE_OF_2024 if "2024" in row["engine_version"] else ""
-    caveats = (named.caveat, engine_caveat, formats.caveat, told, old)
+    alone = "" if any(row[column].strip() for column in _DEGREES) else _ONE_GPU
+    caveats = (named.caveat, engine_caveat, formats.caveat, told, old, alone)
     return CommonRow(
         row, engine, formats, named.accelerator, tuple(caveat for caveat in caveats if caveat)
     )
 
 
 _SOFTWARE_OF_2024 = "engines of 2024 are predicted as those of today"
+_DEGREES = ("num_gpus", "tp", "pp", "dp", "ep")
+_ONE_GPU = "the row names no GPUs: taken as one"
 _UNTOLD = ("", "UNSET")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from runtimes.fit import GIB
 from runtimes.model import ModelFacts
 from runtimes.plan import EngineConfig
-from search.perfmodel.memory import MemoryBudgets
+from search.perfmodel.answer import Memory
+from search.perfmodel.memory import memory_of
 from search.perfmodel.question import Configuration
 
 _MARGIN = 0.02
@@ -24,19 +23,28 @@ def shortage_of(config: EngineConfig, configuration: Configuration, longest: int
     """
     if not _sizes_known(config, configuration.model):
         return None
-    budgets = MemoryBudgets([configuration])
-    tokens = budgets.needed_tokens(np.array([float(longest)]))
-    short = float(budgets.short_by(tokens)[0])
-    if short <= _MARGIN * configuration.accelerator.memory_bytes:
+    memory = memory_of(configuration, sequence_tokens=longest, sequences=1.0)
+    if memory.short_by <= _MARGIN * configuration.accelerator.memory_bytes:
         return None
-    weights = float(budgets.weights[0]) / GIB
-    cache = float(budgets.kv_bytes(tokens)[0]) / GIB
-    capacity = configuration.accelerator.memory_bytes / GIB
     return (
-        f"weights of {weights:.1f} GiB and one request of {tokens[0]:,.0f} tokens with "
-        f"{cache:.1f} GiB of KV cache are {short / GIB:.1f} GiB per GPU more than "
-        f"{configuration.engine} has left of {capacity:.1f} GiB, so that no batch "
+        f"{shortage_words(memory, configuration.engine)}, so that no batch "
         "fits; use more GPUs a replica, a smaller precision or a lower limit on lengths"
+    )
+
+
+def shortage_words(memory: Memory, engine: str, load_tokens: float | None = None) -> str:
+    """By how much `memory`, which does not hold one request, is too small for `engine`.
+
+    `load_tokens` is the length of the load's requests: a longer one that must have room is that of
+    the engine's limit on lengths, and the words say so.
+    """
+    limit = load_tokens is not None and memory.one_tokens > load_tokens
+    whose = " (max-model-len)" if limit else ""
+    return (
+        f"weights of {memory.weights / GIB:.1f} GiB and one request of {memory.one_tokens:,.0f} "
+        f"tokens{whose} with {memory.one_kv / GIB:.1f} GiB of KV cache are "
+        f"{memory.short_by / GIB:.1f} GiB per GPU more than {engine} has left of "
+        f"{memory.capacity / GIB:.1f} GiB"
     )
 
 

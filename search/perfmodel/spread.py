@@ -62,7 +62,7 @@ def spread_of(engine: str, layout: ParallelLayout, model: ModelFacts) -> Spread:
     """How the engine called `engine` spreads `layout`; an unknown one as the degrees are defined.
 
     As many GPUs as `Engine.gpus` says. A layout that the engine refuses gets the nearest spread
-    that there are words for. Arguments that overrule the layout are not looked at.
+    that there are words for. What arguments make of a layout, `Engine.layout` says.
     """
     return _ENGINES.get(engine, _plain)(layout, model)
 

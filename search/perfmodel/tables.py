@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -145,9 +146,9 @@ class Columns:
 def columns(kind: type[NamedTuple], rows: Sequence[Sequence[NamedTuple]]) -> Columns:
     """`rows[i]` are those of configuration i; the columns are the fields of `kind`."""
     counts = np.array([len(each) for each in rows], dtype=np.int64)
-    flat = [row for each in rows for row in each]
     names = kind._fields
-    table = np.array(flat, dtype=np.float64).reshape(len(flat), len(names))
+    figures = chain.from_iterable(chain.from_iterable(rows))
+    table = np.fromiter(figures, dtype=np.float64).reshape(-1, len(names))
     values = {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(names)}
     return Columns(np.repeat(np.arange(len(rows), dtype=np.int64), counts), values)
 

@@ -100,6 +100,7 @@ class TestCluster:
         assert harness.bundle.gpu_ids == ("0", "1")
         assert harness.bundle.visible is False
         assert harness.bundle.gpu_model == "H100"
+        assert harness.bundle.accelerator == ""
 
         harness.cluster.launch(harness.order(0, "0"))
         harness.cluster.launch(harness.order(1, "1"))
@@ -221,6 +222,7 @@ def test_an_engine_sees_its_own_device_and_none_that_others_use(
             harness = Harness(cluster, events)
             assert harness.bundle.gpu_ids == ("1", "2")
             assert harness.bundle.gpu_model == "NVIDIA H100 80GB HBM3"
+            assert harness.bundle.accelerator == "H100"
             cluster.launch(harness.order(0, "2"))
             event = harness.next()
             while not (isinstance(event, FromTrial) and isinstance(event.event, StageDone)):

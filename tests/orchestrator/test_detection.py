@@ -10,6 +10,7 @@ import pytest
 from orchestrator.detection import (
     FoundEngine,
     accelerator_of,
+    common_accelerator,
     find_engine,
     find_free_gpus,
 )
@@ -174,6 +175,9 @@ def test_no_gpu(programs: Path, installed: bool) -> None:
         ("NVIDIA H100 PCIe", 81559, "H100-PCIE"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "RTX-PRO-6000"),
         ("NVIDIA L4", 23034, "L4"),
+        ("NVIDIA B200", 183359, "B200"),
+        ("NVIDIA H20", 97871, "H20"),
+        ("AMD Instinct MI300X", 196592, "MI300X"),
         ("NVIDIA L40S", 46068, "L40S"),
         ("NVIDIA GeForce RTX 4090", 24564, "RTX-4090"),
         ("NVIDIA GeForce RTX 3090", 24576, None),
@@ -183,4 +187,32 @@ def test_the_accelerator_of_a_product_name(
     product: str, memory_mib: int, accelerator: str | None
 ) -> None:
     found = accelerator_of(GpuState("0", "GPU-aa", product, memory_mib << 20, 0))
+    assert (found.name if found is not None else None) == accelerator
+
+
+H100 = ("NVIDIA H100 80GB HBM3", 81559)
+
+
+@pytest.mark.parametrize(
+    ("devices", "accelerator"),
+    [
+        ([H100, H100], "H100"),
+        ([("NVIDIA A100-SXM4-80GB", 81920), ("NVIDIA A100-SXM4-80GB", 81251)], "A100-80GB"),
+        ([H100, ("NVIDIA H200", 143771)], None),
+        ([H100, ("NVIDIA GeForce RTX 3090", 24576)], None),
+        ([("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9728)], None),
+        ([("NVIDIA H100", 65247)], None),
+        ([("NVIDIA H100 80GB HBM3", 0)], None),
+        ([], None),
+    ],
+    ids=["equal", "nearly", "two kinds", "one unknown", "a part", "less memory", "silent", "none"],
+)
+def test_the_accelerator_that_all_devices_are(
+    devices: list[tuple[str, int]], accelerator: str | None
+) -> None:
+    gpus = [
+        GpuState(str(index), f"GPU-{index}", name, mib << 20, 0)
+        for index, (name, mib) in enumerate(devices)
+    ]
+    found = common_accelerator(gpus)
     assert (found.name if found is not None else None) == accelerator

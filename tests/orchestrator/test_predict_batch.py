@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,10 @@ def test_every_row_comes_back_in_order_with_its_prediction_or_a_reason(tmp_path:
     assert by_kind["unknown model"]["reason"].startswith("unknown model 'Qwen/Qwen9'")
     assert by_kind["unknown accelerator"]["reason"].startswith("unknown accelerator 'TPU-v9'")
     assert by_kind["unknown accelerator"]["predicted_fits"] == ""
-    assert by_kind["too large"]["predicted_fits"] == "false"
+    too_large = by_kind["too large"]
+    assert too_large["predicted_fits"] == "false"
+    assert too_large["reason"].startswith("weights of 131.4 GiB and one request of 1,500 tokens")
+    assert [too_large[name] for name in ADDED[:3]] == ["", "", ""]
     assert "faster than they can be served" in by_kind["too fast"]["reason"]
     assert by_kind["too fast"]["predicted_ttft_ms"] == ""
 
@@ -106,6 +111,43 @@ def test_gzipped_tables_are_read_and_written(tmp_path: Path) -> None:
     assert unpacked == (tmp_path / "out.csv").read_bytes()
 
 
+def test_the_columns_that_a_table_needs_are_enough(tmp_path: Path) -> None:
+    path, out = tmp_path / "rows.csv", tmp_path / "out.csv"
+    cells = ("vllm", "Llama-3.1-8B", "fp8", "H200", "1000", "500", "64")
+    longer = ("vllm", "Qwen/Qwen3-8B", "bf16", "H200", "100000", "500", "4")
+    path.write_text("\n".join(map(",".join, (REQUIRED, cells, longer))), encoding="utf-8")
+    run_batch(path, out)
+    with out.open(encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["predicted_tpot_ms"]) > 1
+    assert "the row names no GPUs: taken as one" in first["extrapolates"]
+    assert "100,500 tokens are longer than the 40,960" in second["extrapolates"]
+
+
+@pytest.mark.parametrize("cell", ["1.5", "1_000", "١٠٠٠", "inf", "nan", "-1", "many"])
+def test_a_length_that_is_no_whole_number_is_a_reason(tmp_path: Path, cell: str) -> None:
+    (row,) = predicted(tmp_path, changed(isl=cell))
+    assert row["reason"] == f"isl is {cell!r}, not a whole number up to 10000000"
+
+
+def test_a_pipe_is_written_to_and_stays_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe, link, got = tmp_path / "pipe", tmp_path / "link", tmp_path / "got"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with got.open("wb") as file:
+        reader = subprocess.Popen(["cat", pipe], stdout=file)
+    rows = write(tmp_path / "rows.csv", DENSE)
+    run_batch(rows, link)
+    assert reader.wait(timeout=30) == 0
+    assert not capsys.readouterr().out
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    run_batch(rows, tmp_path / "out.csv")
+    assert got.read_bytes() == (tmp_path / "out.csv").read_bytes()
+
+
 def test_a_row_with_too_few_cells_is_a_reason_of_its_own(tmp_path: Path) -> None:
     short, whole = predicted(tmp_path, DENSE[:4], DENSE)
     assert short["reason"] == "the row has more or fewer cells than the header"
@@ -120,6 +162,7 @@ def test_a_row_with_too_few_cells_is_a_reason_of_its_own(tmp_path: Path) -> None
         (b"model,gpu\nx,y\n", f"lacks the columns {REQUIRED[0]}"),
         (b"\xff\xfe\x00\n", "is not UTF-8"),
         (b"\x1f\x8bxx", "cannot be read"),
+        (gzip.compress(b"a,b\n1,2\n" * 99)[:12] + b"\xff" * 40, "cannot be read"),
         (b'a,b\n"open', "is no CSV file"),
         (",".join([*COLUMNS, "isl"]).encode() + b"\n1\n", "'isl' twice"),
     ],

@@ -92,7 +92,7 @@ def test_the_engine_on_path_and_the_free_gpus(tmp_path: Path) -> None:
     assert data["parallel"]["tp"] == [1, 2, 4]
     assert data["cluster"] == {
         "kind": "ray", "address": "local", "accelerator": "H200", "max_gpus": 4,
-        "isolation": "gpu",
+        "isolation": "gpu", "hardware": [], "curves": [],
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -113,6 +114,52 @@ models:
 
 
 @pytest.mark.parametrize(
+    ("entry", "unit"),
+    [
+        ("memory_bytes: 80", "bytes; write bytes: an H100 has"),
+        ("memory_bytes_per_s: 3350", "bytes per second; write bytes per second: an H100 has"),
+        ("memory_bytes_per_s: 1e-300", "bytes per second"),
+        ("link_bytes_per_s: 900", "bytes per second in one direction"),
+        ("network_bytes_per_s: 1e300", "bytes per second"),
+        ("bf16_flops: 989", "write FLOP/s: an H100 has 989e12"),
+        ("power_w: 7e5", "watts"),
+    ],
+)
+def test_figures_in_another_unit_are_told_from_those_in_ours(
+    tmp_path: Path, entry: str, unit: str
+) -> None:
+    found = problems(tmp_path, f"accelerators: {{a: {{like: H100, {entry}}}}}")
+    assert found.keys() == {f"accelerators.a.{entry.partition(':')[0]}"}
+    (words,) = found.values()
+    assert words.startswith("must lie between")
+    assert unit in words
+
+
+def test_every_built_in_figure_lies_within_the_bounds(tmp_path: Path) -> None:
+    keys = ("memory_bytes", "bf16_flops", "fp8_flops", "fp4_flops", "int8_ops", "power_w",
+            "memory_bytes_per_s", "link_bytes_per_s", "network_bytes_per_s")  # fmt: skip
+    entries = {
+        f"own {name}": {"like": name, **{key: getattr(accelerator, key) for key in keys}}
+        for name, accelerator in ACCELERATORS.items()
+    }
+    file = written_yaml(tmp_path, json.dumps({"accelerators": entries}))
+    assert load_hardware_yaml(file).keys() == entries.keys()
+
+
+def test_names_that_cannot_be_told_apart_or_listed(tmp_path: Path) -> None:
+    like = "{like: H100}"
+    found = problems(
+        tmp_path, f"accelerators: {{Gpu: {like}, gPU: {like}, '': {like}, 'a,b': {like}}}"
+    )
+    assert found == {
+        "accelerators.gPU": "differs from 'Gpu' only in upper and lower case; keep one of them, or "
+        "name it otherwise",
+        "accelerators.": "a name is not empty and holds no comma; give it another name",
+        "accelerators.a,b": "a name is not empty and holds no comma; give it another name",
+    }
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("models: {a: {like: meta-llama/Llama-3.1-8B}}", "the file names none"),
@@ -175,6 +222,7 @@ models:
   c: {like: acme/unheard-of}
   d: {like: meta-llama/Llama-3.1-8B, experts: 4, dense_layers: 32}
   e: {like: meta-llama/Llama-3.1-8B, intermediate: 0}
+  f: {like: meta-llama/Llama-3.1-8B, linear_layers: 8}
 """,
     )
     with pytest.raises(SpecError) as caught:
@@ -187,6 +235,7 @@ models:
     assert "acme/unheard-of" in places["models.c.like"]
     assert {"models.d.experts_per_token", "models.d.moe_intermediate"} <= places.keys()
     assert "models.e.intermediate" in places
+    assert places["models.f.linear"] == "is missing, and linear_layers are not 0"
     assert "models.d.intermediate" not in places
 
 

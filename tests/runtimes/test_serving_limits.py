@@ -205,7 +205,8 @@ class TestTensorRtLlm:
     def test_defaults(self) -> None:
         assert limits("tensorrt_llm") == ServingLimits(
             max_num_seqs=2048, max_num_batched_tokens=8192, memory_fraction=0.9,
-            fraction_of="free", max_model_len=131_072, chunked_prefill=False, block_size=32,
+            fraction_of="free", max_model_len=131_072, reserves_answers=True, chunked_prefill=False,
+            block_size=32,
         )  # fmt: skip
 
     def test_options_and_keys_win(self) -> None:
@@ -219,8 +220,12 @@ class TestTensorRtLlm:
         assert limits("tensorrt_llm", args) == ServingLimits(
             max_num_seqs=256, max_num_batched_tokens=4096, memory_fraction=0.8,
             fraction_of="free", max_model_len=8192, prefix_caching=False, block_size=64,
-            kv_cache_tokens=65_536, draft_tokens=4,
+            reserves_answers=True, kv_cache_tokens=65_536, draft_tokens=4,
         )  # fmt: skip
+
+    def test_evicting_sequences_reserves_nothing(self) -> None:
+        args: dict[str, Json] = {"scheduler_config.capacity_scheduler_policy": "MAX_UTILIZATION"}
+        assert not limits("tensorrt_llm", args).reserves_answers
 
     def test_the_option_of_the_command_counts_too(self) -> None:
         args: dict[str, Json] = {"free_gpu_memory_fraction": 0.7}

@@ -40,6 +40,14 @@ def test_a_refused_write_leaves_the_old_content(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_links_are_followed_and_stay(tmp_path: Path) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    link.symlink_to("file")
+    write_atomically(link, b"whole")
+    assert link.is_symlink()
+    assert path.read_bytes() == b"whole"
+
+
 def test_what_a_killed_writer_left_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "file"
     (tmp_path / ".file.tmp").write_bytes(b"half of a much longer content")

@@ -97,3 +97,19 @@ def test_the_report_shows_them_and_the_drawing_is_whole() -> None:
     drawing = ElementTree.fromstring(view.drawing)
     assert len([one for one in drawing.iter() if one.get("data-trial")]) == 4
     assert view.drawing in page
+
+
+def test_the_report_says_how_many_are_left_out_and_why() -> None:
+    doubtful = [
+        replace(predicted_trial(1, factor=1.0), flags=("not_idle",)),
+        replace(predicted_trial(2, factor=1.0), flags=("not_idle", "content_sensitive")),
+    ]
+    words = "2 completed trials left out, whose measurement is doubtful: not_idle (2)."
+    for trials in ([predicted_trial(0, factor=1.0), *doubtful], doubtful):
+        view = predictions_view(run_data(trials))
+        assert view is not None
+        assert (view.left_out, len(view.trials)) == (words, len(trials) - 2)
+        assert words in render_report(run_data(trials))
+    whole = predictions_view(run_data([predicted_trial(0, factor=1.0)]))
+    assert whole is not None
+    assert whole.left_out == ""

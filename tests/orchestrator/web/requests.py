@@ -84,4 +84,5 @@ def refused(app: FastAPI, path: str, body: object, status: int = 422) -> list[di
     errors: list[dict[str, Any]] = response.json()["errors"]
     assert errors
     assert all(set(error) == {"path", "message", "value", "remedy"} for error in errors)
+    assert all(error["remedy"] for error in errors)
     return errors

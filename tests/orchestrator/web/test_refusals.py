@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.types import Message
 
+from orchestrator.web import route
 from orchestrator.web.app import create_app, prediction_router
 from orchestrator.web.route import MAX_BODY_BYTES
 from tests.orchestrator.web.requests import (
@@ -68,6 +71,7 @@ def test_calls_of_stateful_tools_are_gone_and_name_their_successor(
         (b'{"\\ud800": 1}', JSON, 422),
         (b'{"model_id": "\\ud800"}', JSON, 422),
         (b'{"batch_size": 1e999}', JSON, 422),
+        (b'{"batch_size": 1, "batch_size": 2}', JSON, 422),
         (b"{}", {"content-type": "text/plain"}, 415),
         (b"{}", {}, 415),
         (b"{}", {"content-type": "application/x-www-form-urlencoded"}, 415),
@@ -80,7 +84,74 @@ def test_a_body_that_is_no_request(
 ) -> None:
     response = call(app, "POST", path, content=body, headers=headers)
     assert response.status_code == status, response.text
-    assert response.json()["errors"][0]["message"]
+    for error in response.json()["errors"]:
+        assert error["message"]
+        assert error["remedy"]
+
+
+def test_keys_that_cannot_be_meant_are_named(app: FastAPI) -> None:
+    for body, words, value in (
+        (b'{"a": {"b": 1, "b": 1}}', "stands twice", "'b'"),
+        (b'{"\\ud800": 1}', "half of a character", "'\\ud800'"),
+    ):
+        (error,) = call(app, "POST", LAYER, content=body, headers=JSON).json()["errors"]
+        assert words in error["message"]
+        assert error["value"] == value
+
+
+def statuses(app: FastAPI, *headers: tuple[bytes, bytes]) -> list[int]:
+    """What is answered to a request whose body never arrives."""
+    answers: list[int] = []
+
+    async def never() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answered(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answers.append(message["status"])
+
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": LAYER, "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), *headers],
+    }  # fmt: skip
+    asyncio.run(app(scope, never, answered))
+    return answers
+
+
+def test_a_body_that_is_said_to_be_too_long_is_not_awaited(app: FastAPI) -> None:
+    assert statuses(app, (b"content-length", str(MAX_BODY_BYTES + 1).encode())) == [413]
+
+
+def test_a_body_that_does_not_arrive_is_not_awaited_for_ever(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "BODY_DEADLINE_S", 0.01)
+    assert statuses(app, (b"content-length", b"99")) == [408]
+
+
+def test_lengths_beyond_the_context_of_the_model_are_refused(app: FastAPI) -> None:
+    for path, body, where in (
+        (LAYER, layer_request(seq_length=2049), "seq_length"),
+        (SYSTEM, system_request(input_seq=2049), "input_seq"),
+        (SYSTEM, system_request(output_seq=2049), "output_seq"),
+    ):
+        (error,) = refused(app, path, body)
+        assert (error["path"], error["remedy"]) == (where, "send 1 to 2,048")
+    response = call(app, "POST", PHASES, json=phases_request(phase_request(seq_len=2049)))
+    failed = response.json()["prefill"]
+    assert failed["errors"][0]["path"] == "prefill_req.seq_len"
+    assert "\n" not in failed["error"]
+
+
+def test_entries_that_are_no_objects_and_too_many_entries(app: FastAPI) -> None:
+    layers = phase_request()["layer_configs"]
+    (error,) = refused(app, PHASES, phases_request(phase_request(layer_configs=[*layers[1:], 7])))
+    assert error["remedy"] == "send an object with layer_index, tp_degree, cp_degree, sp_degree"
+    (error,) = refused(app, PHASES, phases_request(phase_request(layer_configs=layers * 50)))
+    assert error["remedy"] == "send 1 to 1,024 entries"
+    (error,) = refused(app, LAYER, layer_request(model_id="x" * 201))
+    assert error["remedy"] == "send 1 to 200 characters"
 
 
 def test_a_body_of_exactly_the_limit_is_read(app: FastAPI) -> None:
@@ -139,13 +210,13 @@ def test_all_missing_fields_are_named_at_once(app: FastAPI) -> None:
         (layer_request(dtype="bfloat16"), "dtype", "'bf16'"),
         (layer_request(tensor_paralel=2), "tensor_paralel", "did you mean 'tensor_parallel'"),
         (layer_request(tensor_parallel=3), "tensor_parallel", "1, 2, 4, 8, 16, 32"),
-        (layer_request(tensor_parallel=0), "tensor_parallel", ""),
-        (layer_request(tensor_parallel=10**30), "tensor_parallel", ""),
+        (layer_request(tensor_parallel=0), "tensor_parallel", "send 1 to 1,024"),
+        (layer_request(tensor_parallel=10**30), "tensor_parallel", "send 1 to 1,024"),
         (layer_request(tensor_parallel=True), "tensor_parallel", "chips"),
         (layer_request(tensor_parallel="4"), "tensor_parallel", "chips"),
         (layer_request(tensor_parallel=None), "tensor_parallel", "chips"),
         (layer_request(batch_size=1.5), "batch_size", "sequences"),
-        (layer_request(seq_length=-1), "seq_length", ""),
+        (layer_request(seq_length=-1), "seq_length", "send 1 to 16,777,216"),
         (layer_request(expert_parallel=2), "expert_parallel", "only `moe` takes it"),
         (
             layer_request(model_id=MIXTURE, layer_type="moe", expert_parallel=48),

@@ -8,10 +8,11 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtimes.fit import GIB, model_weights_per_gpu
@@ -23,7 +24,8 @@ from runtimes.serving_limits import ServingLimits
 from search.perfmodel.answer import Memory
 from search.perfmodel.layers import LayerGroup, LayerKind, layers_of
 from search.perfmodel.memory import MemoryBudgets, explain, memory_of
-from search.perfmodel.question import Configuration, Spread
+from search.perfmodel.predict import predict
+from search.perfmodel.question import Configuration, Load, Question, Spread
 from search.perfmodel.rows import RowKind, RowQuestion, read_row
 from search.perfmodel.spread import spread_of
 
@@ -286,6 +288,19 @@ class TestAnswer:
             assert parts <= memory.capacity
         else:
             assert memory.kv_budget + memory.short_by >= memory.kv_cache * (1 - 1e-9)
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        model=models, engine=engines, tp=st.sampled_from([4, 8]), answer=st.integers(2, 20_000),
+        load=st.sampled_from([{"concurrency": 1e6}, {"saturated": True}, {"request_rate": 50.0}]),
+    )  # fmt: skip
+    def test_running_sequences_stay_within_the_budget(
+        self, model: str, engine: str, tp: int, answer: int, load: dict[str, Any]
+    ) -> None:
+        configuration = configured(model, engine=engine, layout=ParallelLayout(tp=tp))
+        asked = Load(input_tokens=1000, output_tokens=answer, **load)
+        (found,) = predict([Question(configuration, asked)])
+        assert not found.memory.fits or found.memory.kv_cache <= found.memory.kv_budget * 1.0001
 
     def test_counts_sequences_of_all_groups(self) -> None:
         apart = configured(LATENT, layout=ParallelLayout(dp=8, ep=8))
