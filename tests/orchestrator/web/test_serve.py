@@ -142,9 +142,12 @@ def test_a_thousand_requests_in_flight(url: str) -> None:
 def test_ends_when_told_to(number: signal.Signals, tmp_path: Path) -> None:
     with start(tmp_path / "errors") as server:
         assert server.stdout is not None
-        assert server.stdout.readline().startswith("http://127.0.0.1:")
-        server.send_signal(number)
-        server.wait(timeout=30)
+        try:
+            assert server.stdout.readline().startswith("http://127.0.0.1:")
+            server.send_signal(number)
+            server.wait(timeout=30)
+        finally:
+            server.kill()
     assert server.returncode in (-number, 1, 130)
 
 
