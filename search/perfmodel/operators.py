@@ -136,6 +136,9 @@ class StepModel:
         self._gemms = _Weighted.of(Gemm, [each.gemms for each in operators], self)
         self._experts = _Weighted.of(Experts, [each.experts for each in operators], self)
         self._attention = columns(Attention, [each.attention for each in operators])
+        attending = accelerator[self._attention.config]
+        plain = np.full(len(attending), format_index("bf16"))
+        self._attention_peak = efficiencies.peak_flops(attending, plain)
         self._state = columns(State, [each.state for each in operators])
         self._elementwise = columns(Elementwise, [each.elementwise for each in operators])
         self._exchanges = columns(Exchange, [each.exchanges for each in operators])
@@ -191,7 +194,8 @@ class StepModel:
         share = rows.per_token / rows.experts
         own = np.maximum(tokens, 1.0) ** self.scales.routing[expert.config]
         active = held * (1 - (1 - share) ** np.where(tokens > 1, own, tokens))
-        imbalance = self._imbalance(expert.config, rows, tokens)
+        # Routing is uneven: the busiest rank decides.
+        imbalance = np.where(rows.ranks > 1, self.scales.imbalance[expert.config], 1.0)
         assigned = tokens * rows.per_token / rows.ranks * imbalance
         one = 3 * rows.hidden * rows.inner
         flops = 2 * assigned * one
@@ -209,12 +213,6 @@ class StepModel:
         multiplies = flops / expert.peak >= (weights + moved) / self._bandwidth[expert.config]
         return _Priced(expert.config, seconds, multiplies, flops * layers)
 
-    def _imbalance(self, config: Ints, rows: Columns, tokens: Floats) -> Floats:
-        """Tokens of the busiest rank over the mean: routing is uneven, and more so over few."""
-        spread = np.where(rows.ranks > 1, self.scales.imbalance[config], 1.0)
-        result: Floats = np.where(tokens > 0, spread, 1.0)
-        return result
-
     def _decode_attention_seconds(self, step: Step) -> _Priced:
         rows, config = self._attention, self._attention.config
         decodes = step.decodes[config]
@@ -227,11 +225,10 @@ class StepModel:
         fixed, mbu = self._efficiencies.decode_attention(
             accelerator, rows.kv_format.astype(np.int64)
         )
-        peak = self._bf16_peak(config)
         scale = self.scales.attention[config] * rows.layers
         busy = decodes > 0
         reading = (fixed + traffic / (self._bandwidth[config] * mbu)) * scale * busy
-        arithmetic = flops / (_DECODE_MFU * peak) * scale
+        arithmetic = flops / (_DECODE_MFU * self._attention_peak) * scale
         seconds = np.maximum(arithmetic, reading)
         return _Priced(config, seconds, arithmetic >= reading, flops * rows.layers)
 
@@ -248,13 +245,9 @@ class StepModel:
         scale = self.scales.attention[config] * rows.layers
         moved = ACTIVATION_BYTES * tokens * widths + rows.cached * seen * rows.kv_bytes
         reading = moved / self._copying[config] * (tokens > 0)
-        arithmetic = flops / (self._bf16_peak(config) * mfu)
+        arithmetic = flops / (self._attention_peak * mfu)
         seconds = np.maximum(arithmetic, reading) * scale
         return _Priced(config, seconds, arithmetic >= reading, flops * rows.layers)
-
-    def _bf16_peak(self, config: Ints) -> Floats:
-        plain = np.full(len(config), format_index("bf16"))
-        return self._efficiencies.peak_flops(self._accelerator[config], plain)
 
     def _traffic_seconds(self, step: Step) -> Floats:
         """Operators that only move bytes: norms, activations, states of linear attention."""

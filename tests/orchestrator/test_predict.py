@@ -10,11 +10,9 @@ import signal
 import subprocess
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.cli import main
 from orchestrator.cli.options import engine_arguments, layouts, precisions
 from orchestrator.what_if import WhatIf, what_if
 from runtimes.errors import UserError
@@ -27,26 +25,15 @@ from runtimes.quantization import Quantization
 from search.perfmodel.configure import configuration_of
 from search.perfmodel.question import Load
 from tests.orchestrator.commands import ROOT, command, environment, servetune
+from tests.orchestrator.predicting import LLAMA, asked, documented
 from tests.runtimes.model_configs import forget_downloads, known
 
-LLAMA = "meta-llama/Llama-3.1-70B"
 LOAD = Load(input_tokens=1024, output_tokens=256, concurrency=16)
 
 
 @pytest.fixture(autouse=True)
 def _no_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forget_downloads(monkeypatch, tmp_path / "hub")
-
-
-def asked(*options: str) -> int:
-    return main(["predict", *options])
-
-
-def documented(capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:
-    """The points of the JSON document that the options give."""
-    asked(*options, "--json")
-    points: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["points"]
-    return points
 
 
 def test_one_point_is_a_report(capsys: pytest.CaptureFixture[str]) -> None:

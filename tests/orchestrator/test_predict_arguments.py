@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.cli import main
 from runtimes.node_curves import NodeCurves, dump_curves
+from tests.orchestrator.predicting import LLAMA, asked, documented
 from tests.runtimes.model_configs import forget_downloads
-
-LLAMA = "meta-llama/Llama-3.1-70B"
 
 
 @pytest.fixture(autouse=True)
 def _no_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forget_downloads(monkeypatch, tmp_path / "hub")
-
-
-def asked(*options: str) -> int:
-    return main(["predict", *options])
-
-
-def documented(capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:
-    """The points of the JSON document that the options give."""
-    asked(*options, "--json")
-    points: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["points"]
-    return points
 
 
 def test_arguments_that_change_nothing_are_told(capsys: pytest.CaptureFixture[str]) -> None:

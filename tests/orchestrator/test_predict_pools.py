@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.cli import main
+from tests.orchestrator.predicting import LLAMA, asked, documented
 from tests.runtimes.model_configs import forget_downloads
 
-LLAMA = "meta-llama/Llama-3.1-70B"
 H200 = (LLAMA, "--accelerator", "H200")
 
 
 @pytest.fixture(autouse=True)
 def _no_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forget_downloads(monkeypatch, tmp_path / "hub")
-
-
-def asked(*options: str) -> int:
-    return main(["predict", *options])
-
-
-def documented(capsys: pytest.CaptureFixture[str], *options: str) -> list[dict[str, Any]]:
-    asked(*options, "--json")
-    points: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["points"]
-    return points
 
 
 def test_one_is_a_report_of_both_pools(capsys: pytest.CaptureFixture[str]) -> None:
