@@ -169,3 +169,10 @@ def test_memory_bounds_what_runs() -> None:
     found = answered(configuration, Load(input_tokens=8000, output_tokens=2000, concurrency=5000))
     assert found.running < 100
     assert found.waiting_ms > found.tpot_ms
+
+
+@pytest.mark.parametrize("concurrency", [8, 64])
+def test_prompts_that_come_together_wait_within_littles_law(concurrency: int) -> None:
+    load = Load(input_tokens=2048, output_tokens=128, equal_lengths=True, concurrency=concurrency)
+    found = answered(deployment(LLAMA), load)
+    assert found.request_throughput * found.e2e_ms / 1e3 == pytest.approx(concurrency, rel=0.005)
