@@ -21,11 +21,14 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "httptools": ("runtimes/load/*",),
     "huggingface_hub": ("runtimes/hub.py",),
     "jinja2": ("tracking/report*.py",),
+    "kaleido": ("tracking/plots/*",),
     "markupsafe": ("tracking/report*.py",),
+    "mlflow": ("tracking/export/*",),
     "numpy": ("runtimes/*", "search/perfmodel/*", "tracking/parquet/*"),
     "optuna": ("search/samplers/*", "search/analysis/*", "tracking/export/*"),
     "orjson": ("runtimes/load/*",),
     "pandas": ("tracking/parquet/*", "tracking/open.py"),
+    "plotly": ("tracking/plots/*",),
     "prometheus_client": ("tracking/exporter.py",),
     "pyarrow": ("tracking/parquet/*",),
     "pydantic": ("orchestrator/spec/*", "orchestrator/web/*"),
@@ -38,7 +41,12 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "torch": ("runtimes/calibration/probe/*",),
     "uvicorn": ("runtimes/simulator/*", "orchestrator/web/*"),
     "uvloop": ("runtimes/load/*",),
-    "yaml": ("orchestrator/*", "tracking/grafana/*", "tracking/report_view.py"),
+    "yaml": (
+        "orchestrator/*",
+        "tracking/export/*",
+        "tracking/grafana/*",
+        "tracking/report_view.py",
+    ),
 }
 """Every library the packages use, and the files that may import it, typing-only imports included.
 

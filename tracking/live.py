@@ -15,6 +15,14 @@ class LiveFigures:
         output_tokens_per_s: output tokens per second over about the last second.
         requests_running, requests_waiting, kv_cache_usage_ratio: the engine's own gauges;
             None when it did not say.
+        in_flight: requests that the load generator has sent and that have not ended.
+        lag_ms: the longest that its event loop ran late over about the last second.
+        ttft_mean_ms, tpot_mean_ms: of the requests that ended over about the last second; None
+            when none did.
+        prefix_cache_hit_ratio: tokens found in the prefix cache over those looked up, since the
+            stage began; None where the engine does not count them.
+        prompt_tokens, generation_tokens, preemptions: the engine's counters since it started;
+            None where it has none.
     """
 
     number: int
@@ -28,6 +36,14 @@ class LiveFigures:
     requests_waiting: float | None = None
     kv_cache_usage_ratio: float | None = None
     stage: int = 0
+    in_flight: int = 0
+    lag_ms: float | None = None
+    ttft_mean_ms: float | None = None
+    tpot_mean_ms: float | None = None
+    prefix_cache_hit_ratio: float | None = None
+    prompt_tokens: float | None = None
+    generation_tokens: float | None = None
+    preemptions: float | None = None
 
     @property
     def progress(self) -> str:

@@ -30,6 +30,7 @@ _FLAG_WORDS = {
     "port_taken": "something still listened on a port of it after its engine's end",
     "gpu_dirty": "memory of a GPU of it stayed in use after its end",
     "gpu_foreign": "somebody else used a GPU of it",
+    "gpu_throttled": "a GPU of it was slowed by heat or by its power brake",
     "long_output": "outputs were longer than asked for",
     "request_errors": "some of its requests failed",
     "short_output": "outputs were shorter than asked for",

@@ -9,7 +9,7 @@ import pytest
 from runtimes.errors import UnknownNameError
 from runtimes.measurement import Distribution, Measurement
 from search.objectives.base import OBJECTIVES
-from tracking.parquet.schema import LATENCIES, STATISTICS
+from tracking.parquet.columns import LATENCIES, STATISTICS
 
 MEASURED = Measurement(
     requests_completed=100,

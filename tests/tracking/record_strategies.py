@@ -22,7 +22,7 @@ from runtimes.slo import SloLimit, SloVerdict
 from search.perfmodel.expected import Estimate, Expected
 from search.trial import TrialState
 from tracking.parquet.parameters import ParameterType
-from tracking.records import Sample, StageRecord, TrialRecord
+from tracking.records import EngineUse, GpuUse, Sample, StageRecord, TrialRecord
 
 PARAMETER_TYPES: dict[str, ParameterType] = {
     "tp": "int",
@@ -150,11 +150,17 @@ trials = st.builds(
     layout=_layouts,
     quantization=_quantizations,
     baseline=st.booleans(),
+    reference=st.booleans(),
     env=_text_map,
     gpu_ids=_texts,
     gpu_model=_text,
+    gpu_uuids=_texts,
     node=_text,
     bundle=_text,
+    driver_version=_text,
+    cuda_version=_text,
+    environment_hash=_text,
+    compile_cache=_text,
     process_ids=st.lists(st.integers(1, 2**22), max_size=3).map(tuple),
     started_unix_s=st.none() | _unix_s,
     ended_unix_s=st.none() | _unix_s,
@@ -173,6 +179,18 @@ trials = st.builds(
     engine_version=_text,
     engine_config=_text_map,
     versions=_text_map,
+)
+_maybe = st.none() | _number
+_engine_uses = st.builds(EngineUse, _number, *[_maybe] * 8)
+_gpu_uses = st.builds(
+    GpuUse,
+    _text,
+    _text,
+    _count,
+    *[_maybe] * 7,
+    _texts,
+    st.none() | _count,
+    st.lists(st.integers(1, 200), max_size=2).map(tuple),
 )
 stages = st.builds(
     StageRecord,
@@ -193,6 +211,9 @@ stages = st.builds(
     acceptance_length=st.none() | _number,
     repetition_score=st.none() | _number,
     template_sha256=_text,
+    engine_use=st.none() | _engine_uses,
+    gpu_use=st.lists(_gpu_uses, max_size=2).map(tuple),
+    repeat_of=st.none() | st.integers(0, 20),
     warmup_requests=st.none() | _count,
     warmup_steady=st.none() | st.booleans(),
     cross_check=_number_map,
@@ -239,4 +260,5 @@ samples = st.builds(
     metric=_text,
     engine_metric=_text,
     value=_number,
+    gpu=_text,
 )

@@ -25,17 +25,9 @@ from search.trial import TrialState
 from tests.tracking import record_strategies as records
 from tests.tracking.run_samples import measurement, trial_record
 from tracking.layout import RunLayout
+from tracking.parquet.columns import CLIENT_COLUMNS, STATISTICS, UNIT_KEY, WINDOW_COLUMNS
 from tracking.parquet.read import UnreadableFile, read_stages, read_trials
-from tracking.parquet.schema import (
-    CLIENT_COLUMNS,
-    STATISTICS,
-    UNIT_KEY,
-    WINDOW_COLUMNS,
-    requests_schema,
-    samples_schema,
-    stage_schema,
-    trial_schema,
-)
+from tracking.parquet.schema import requests_schema, samples_schema, stage_schema, trial_schema
 from tracking.parquet.write import RecordWriter, encode_requests, encode_samples
 from tracking.records import Sample, StageRecord, TrialRecord
 
@@ -135,7 +127,7 @@ def test_sample_files_hold_every_value(written: list[Sample]) -> None:
     payload = encode_samples(run="r", number=3, attempt=1, samples=written)
     table = pq.read_table(pa.BufferReader(payload))
     _assert_schema(table.schema, samples_schema())
-    columns = ["at_ns", "unix_s", "stage", "metric", "engine_metric", "value"]
+    columns = ["at_ns", "unix_s", "stage", "metric", "engine_metric", "value", "gpu"]
     read = [Sample(**row) for row in table.select(columns).to_pylist()]
     assert read == written
 

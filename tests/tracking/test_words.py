@@ -54,7 +54,7 @@ def test_objectives_have_words_and_the_units_of_the_registry() -> None:
 
 def test_a_known_flag_is_explained_and_another_is_readable() -> None:
     assert words.flag_words("request_errors") == "some of its requests failed"
-    assert words.flag_words("gpu_throttled") == "gpu throttled"
+    assert words.flag_words("clock_skewed") == "clock skewed"
 
 
 def test_lists_of_trials_stay_short() -> None:

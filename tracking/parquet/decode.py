@@ -14,10 +14,9 @@ from runtimes.quantization import Quantization
 from runtimes.slo import SloLimit, SloVerdict
 from search.perfmodel.expected import Estimate, Expected
 from search.trial import TrialState
-from tracking.parquet.parameters import from_cell
-from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
-from tracking.parquet.schema import (
+from tracking.parquet.columns import (
     CLIENT_COLUMNS,
+    ENGINE_USE_COLUMNS,
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
@@ -25,11 +24,21 @@ from tracking.parquet.schema import (
     PREDICTED_RUNNING,
     STATISTICS,
     WINDOW_COLUMNS,
-    ParameterColumn,
 )
-from tracking.records import StageRecord, TrialRecord
+from tracking.parquet.parameters import from_cell
+from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
+from tracking.parquet.schema import ParameterColumn
+from tracking.records import EngineUse, GpuUse, StageRecord, TrialRecord
 
-_TUPLES = ("command", "deploy_command", "gpu_ids", "process_ids", "flags", "client_limits")
+_TUPLES = (
+    "command",
+    "deploy_command",
+    "gpu_ids",
+    "gpu_uuids",
+    "process_ids",
+    "flags",
+    "client_limits",
+)
 _MAPS = (
     *("env", "objectives", "engine_config", "versions"),
     *("counters_before", "counters_after", "cross_check"),
@@ -71,7 +80,18 @@ def stage_record(row: Row) -> StageRecord:
     measurement = _measurement(row)
     if measurement is None:
         raise ValueError("a stage without a measurement")
-    return StageRecord(**_same(row, SAME_IN_STAGES), measurement=measurement)
+    use = _parts(row, ENGINE_USE_COLUMNS)
+    return StageRecord(
+        **_same(row, SAME_IN_STAGES),
+        measurement=measurement,
+        engine_use=None if use is None else EngineUse(**use),
+        gpu_use=tuple(_gpu_use(device) for device in row.get("gpu_use") or ()),
+    )
+
+
+def _gpu_use(device: Row) -> GpuUse:
+    reasons, xids = device["throttle_reasons"] or (), device["xids"] or ()
+    return GpuUse(**{**device, "throttle_reasons": tuple(reasons), "xids": tuple(xids)})
 
 
 def _same(row: Row, names: tuple[str, ...]) -> Row:

@@ -11,12 +11,7 @@ import pyarrow as pa
 from runtimes.errors import MissingToolError
 from tracking.layout import RunLayout
 from tracking.parquet.read import OnProblem, log_problem, read_files
-from tracking.parquet.schema import (
-    requests_schema,
-    samples_schema,
-    stage_schema,
-    trial_schema,
-)
+from tracking.parquet.schema import requests_schema, samples_schema, stage_schema, trial_schema
 
 if TYPE_CHECKING:
     import pandas as pd

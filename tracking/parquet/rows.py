@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, TypeAlias
 
 from runtimes.errors import InternalError
@@ -11,9 +11,9 @@ from runtimes.failure import Failure
 from runtimes.json_types import Json
 from runtimes.measurement import ClientHealth, Distribution, Measurement, Window
 from search.perfmodel.expected import Expected
-from tracking.parquet.parameters import json_kind, to_cell
-from tracking.parquet.schema import (
+from tracking.parquet.columns import (
     CLIENT_COLUMNS,
+    ENGINE_USE_COLUMNS,
     LATENCIES,
     LAYOUT_COLUMNS,
     PRECISION_COLUMNS,
@@ -22,10 +22,10 @@ from tracking.parquet.schema import (
     STATISTICS,
     THROUGHPUT_UNITS,
     WINDOW_COLUMNS,
-    ParameterColumn,
-    objective_columns,
 )
-from tracking.records import Sample, StageRecord, TrialRecord
+from tracking.parquet.parameters import json_kind, to_cell
+from tracking.parquet.schema import ParameterColumn, objective_columns
+from tracking.records import EngineUse, Sample, StageRecord, TrialRecord
 
 Row: TypeAlias = dict[str, Any]
 """One row on its way into or out of Arrow; columns that are absent are null."""
@@ -38,7 +38,10 @@ SAME_IN_TRIALS = tuple(
 )
 """Fields of a trial that are columns of the same name."""
 
-SAME_IN_STAGES = tuple(item.name for item in fields(StageRecord) if item.name != "measurement")
+_OTHER_IN_STAGES = frozenset({"measurement", "engine_use", "gpu_use"})
+SAME_IN_STAGES = tuple(
+    item.name for item in fields(StageRecord) if item.name not in _OTHER_IN_STAGES
+)
 """Fields of a stage that are columns of the same name."""
 
 SAME_IN_MEASUREMENTS = tuple(
@@ -83,6 +86,8 @@ def stage_row(record: StageRecord) -> Row:
         **{name: getattr(record, name) for name in SAME_IN_STAGES},
         "started_at": _microseconds(record.started_unix_s),
         "ended_at": _microseconds(record.ended_unix_s),
+        **_parts(record.engine_use, ENGINE_USE_COLUMNS),
+        "gpu_use": [asdict(device) for device in record.gpu_use],
         **_measurement(record.measurement),
     }
 
@@ -96,6 +101,7 @@ def sample_row(sample: Sample) -> Row:
         "unix_s": sample.unix_s,
         "metric": sample.metric,
         "engine_metric": sample.engine_metric,
+        "gpu": sample.gpu,
         "value": sample.value,
     }
 
@@ -157,7 +163,7 @@ def _measurement(measurement: Measurement | None) -> Row:
     return row
 
 
-def _parts(value: Window | ClientHealth | None, columns: Mapping[str, str]) -> Row:
+def _parts(value: Window | ClientHealth | EngineUse | None, columns: Mapping[str, str]) -> Row:
     if value is None:
         return {}
     return {column: getattr(value, name) for column, name in columns.items()}

@@ -13,12 +13,7 @@ from tracking.layout import RunLayout
 from tracking.parquet.parameters import ParameterTypes
 from tracking.parquet.requests import requests_table
 from tracking.parquet.rows import Row, sample_row, stage_row, trial_row
-from tracking.parquet.schema import (
-    parameter_columns,
-    samples_schema,
-    stage_schema,
-    trial_schema,
-)
+from tracking.parquet.schema import parameter_columns, samples_schema, stage_schema, trial_schema
 from tracking.records import Sample, StageRecord, TrialRecord
 
 

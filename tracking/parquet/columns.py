@@ -1,0 +1,126 @@
+"""Columns of the record that stand for the parts of a value, and the Arrow types they have."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from runtimes.measurement import PERCENTILES, percentile_name
+from runtimes.parallel import DEGREES
+from runtimes.quantization import PARTS
+
+ArrowField: TypeAlias = "pa.Field[pa.DataType]"
+
+UNIT_KEY = b"unit"
+
+
+def column(name: str, kind: pa.DataType, unit: str = "") -> ArrowField:
+    """A field with its unit in its metadata."""
+    return pa.field(name, kind, metadata={UNIT_KEY: unit.encode()} if unit else None)
+
+
+TIME = pa.timestamp("us", tz="UTC")
+STRINGS = pa.list_(pa.string())
+STRING_MAP = pa.map_(pa.string(), pa.string())
+NUMBER_MAP = pa.map_(pa.string(), pa.float64())
+INTERVALS = pa.map_(
+    pa.string(), pa.struct([pa.field("low", pa.float64()), pa.field("high", pa.float64())])
+)
+VERDICTS = pa.list_(
+    pa.struct(
+        [
+            pa.field("metric", pa.string()),
+            pa.field("statistic", pa.string()),
+            pa.field("limit_ms", pa.float64()),
+            pa.field("value_ms", pa.float64()),
+            pa.field("met", pa.bool_()),
+        ]
+    )
+)
+
+LATENCIES = ("ttft", "ttft_scheduled", "tpot", "itl", "e2e", "e2e_scheduled")
+STATISTICS = ("mean", "min", *map(percentile_name, PERCENTILES), "max")
+THROUGHPUT_UNITS = {
+    "request_throughput": "requests/s",
+    "input_throughput": "tokens/s",
+    "output_throughput": "tokens/s",
+    "total_throughput": "tokens/s",
+    "goodput": "requests/s",
+}
+
+WINDOW_COLUMNS = {
+    "window_start_s": "start_s",
+    "window_end_s": "end_s",
+    "window_rule": "rule",
+    "window_requests": "requests",
+    "steady": "steady",
+}
+"""Field of a `Window` by column."""
+CLIENT_TYPES: dict[str, tuple[pa.DataType, str]] = {
+    "processes": (pa.int64(), ""),
+    "cpu_s": (pa.float64(), "s"),
+    "cpu_share": (pa.float64(), "ratio"),
+    "lag_p99_ms": (pa.float64(), "ms"),
+    "lag_max_ms": (pa.float64(), "ms"),
+    "send_lateness_p99_ms": (pa.float64(), "ms"),
+    "held_ratio": (pa.float64(), "ratio"),
+    "connections_opened": (pa.int64(), "connections"),
+    "chunks_per_read": (pa.float64(), "chunks"),
+}
+CLIENT_COLUMNS = {f"client_{name}": name for name in CLIENT_TYPES}
+"""Field of a `ClientHealth` by column."""
+
+ENGINE_USE_UNITS = {
+    "kv_cache_usage_mean": "ratio",
+    "kv_cache_usage_max": "ratio",
+    "requests_running_mean": "requests",
+    "requests_waiting_mean": "requests",
+    "requests_waiting_max": "requests",
+    "preemptions": "requests",
+    "queue_mean_s": "s",
+    "prefill_mean_s": "s",
+    "decode_mean_s": "s",
+}
+ENGINE_USE_COLUMNS = {f"engine_{name}": name for name in ENGINE_USE_UNITS}
+"""Field of an `EngineUse` by column."""
+
+
+GPU_USE = pa.list_(
+    pa.struct(
+        [
+            column("gpu", pa.string()),
+            column("uuid", pa.string()),
+            column("samples", pa.int64(), "readings"),
+            column("sm_clock_mean_mhz", pa.float64(), "MHz"),
+            column("memory_clock_mean_mhz", pa.float64(), "MHz"),
+            column("power_mean_w", pa.float64(), "W"),
+            column("power_limit_w", pa.float64(), "W"),
+            column("temperature_max_c", pa.float64(), "°C"),
+            column("utilization_mean", pa.float64(), "ratio"),
+            column("throttled_ratio", pa.float64(), "ratio"),
+            column("throttle_reasons", STRINGS),
+            column("ecc_errors", pa.int64(), "errors"),
+            column("xids", pa.list_(pa.int64())),
+        ]
+    )
+)
+
+LAYOUT_COLUMNS = {f"layout_{degree}": degree for degree in DEGREES}
+"""Degree by column; null where the engine decides."""
+PRECISION_COLUMNS = {f"quantization_{part}": part for part in PARTS}
+"""Part of a precision by column; null where it is left as it is."""
+
+PREDICTED_COLUMNS = {
+    "predicted_ttft_ms": ("ttft_ms", "value"),
+    "predicted_ttft_low_ms": ("ttft_ms", "low"),
+    "predicted_ttft_high_ms": ("ttft_ms", "high"),
+    "predicted_tpot_ms": ("tpot_ms", "value"),
+    "predicted_tpot_low_ms": ("tpot_ms", "low"),
+    "predicted_tpot_high_ms": ("tpot_ms", "high"),
+    "predicted_output_throughput": ("output_throughput", "value"),
+    "predicted_output_throughput_low": ("output_throughput", "low"),
+    "predicted_output_throughput_high": ("output_throughput", "high"),
+}
+"""Figure of an `Expected`, and which part of its estimate, by column."""
+PREDICTED_RUNNING = "predicted_running"
