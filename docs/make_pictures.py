@@ -91,6 +91,7 @@ def photograph(page: Path, picture: Path, browser: str) -> None:
                 *_CHROMIUM_OPTIONS,
                 f"--user-data-dir={profile}",
                 "--window-size=1300,1500",
+                "--virtual-time-budget=20000",  # until the plots of the window are drawn
                 f"--screenshot={picture}",
                 page.resolve().as_uri(),
             ],

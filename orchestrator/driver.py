@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from orchestrator.cluster.base import Cluster
 from orchestrator.device_reports import DeviceReports
+from orchestrator.logs import about
 from orchestrator.messages import (
     AttemptDone,
     ClusterEvent,
@@ -26,7 +27,7 @@ from orchestrator.messages import (
     StartStep,
 )
 from orchestrator.observer import Observer, Status
-from orchestrator.placement import Bundle
+from orchestrator.placement import Bundle, node_label
 from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.scheduler import (
     Action,
@@ -53,6 +54,7 @@ from search.trial import Cancelled, Params
 from tracking.events import (
     BundleLost,
     BundleTaken,
+    Ending,
     Launched,
     PhaseChanged,
     Proposed,
@@ -61,8 +63,9 @@ from tracking.events import (
 )
 from tracking.journal import Journal
 from tracking.live import LiveFigures
+from tracking.pareto import ParetoFront
 from tracking.records import TrialRecord
-from tracking.run_data import rank
+from tracking.run_data import attaches, rank
 
 _TICK_S = 0.5
 
@@ -128,6 +131,8 @@ class Driver:
         self._capacity_s = 0.0
         self._capacity_since_s = 0.0
         self._stop_told = False
+        self._front = ParetoFront(study.goals)
+        self._attached = all(map(attaches, study.experiment.spec.engines))
         self.interrupted = False
         self.counts: Counter[str] = Counter()
         self.best: TrialRecord | None = None
@@ -142,9 +147,15 @@ class Driver:
             self._asking.shutdown(wait=True, cancel_futures=True)
         return reason
 
+    @property
+    def ending(self) -> Ending:
+        """How the study ended, once `loop` has."""
+        return self._scheduler.ending
+
     def adopt(self, record: TrialRecord) -> None:
         """Count a trial that finished before this driver began."""
         self.counts[record.state.value] += 1
+        self._front.add(record)
         self._consider(record)
 
     def _next_message(self) -> Message | None:
@@ -182,7 +193,8 @@ class Driver:
             case FromTrial(number, attempt, event):
                 if not self._scheduler.runs(number, attempt):
                     return []  # of an attempt that was given up with its bundle
-                return self._trial_event(number, attempt, event)
+                with about(self._run, number, attempt):
+                    return self._trial_event(number, attempt, event)
             case ReturnedGpu(bundle_id, gpu):
                 return [self._gpu_returned(bundle_id, gpu)]
             case Stop(reason):
@@ -195,6 +207,7 @@ class Driver:
 
     def _bundle_found(self, bundle: Bundle) -> Event:
         self._count_capacity()
+        bundle = replace(bundle, labels=bundle.labels | {node_label(bundle.node)})
         self._bundles[bundle.id] = bundle
         # What a lost bundle could hold stays admissible: it may be there again on resume.
         self._study.bundles = list(self._bundles.values())
@@ -236,6 +249,8 @@ class Driver:
             )
             for observer in self._observers:
                 observer.phase(number, attempt, event.phase, event.previous_s)
+                if event.metrics_urls:
+                    observer.serving(number, attempt, event.metrics_urls)
         elif isinstance(event, StartStep):
             for observer in self._observers:
                 observer.step(number, attempt, event.words)
@@ -301,6 +316,7 @@ class Driver:
                 allocation.node,
                 list(allocation.gpu_ids),
                 expected.finite() if expected is not None else {},
+                self._study.predictions.communication_ratio(trial.params),
             )
         )
         self._cluster.launch(self._study.order(self._run, trial, plan, allocation))
@@ -327,7 +343,7 @@ class Driver:
             observer.finished(record, action.retry)
 
     def _tell_sampler(self, trial: Waiting, record: TrialRecord) -> None:
-        if trial.number in self._recorder.baselines:
+        if trial.number in self._recorder.baselines | self._recorder.references:
             # The engine's defaults are no point of the space: what was left out has no value.
             return
         told = told_outcome(record)
@@ -343,7 +359,7 @@ class Driver:
 
     def _consider(self, record: TrialRecord) -> None:
         goal = self._study.goals[0]
-        if goal.name not in record.objectives:
+        if record.reference or goal.name not in record.objectives:
             return
         if self.best is None or rank(goal, record) < rank(goal, self.best):
             self.best = record
@@ -365,7 +381,12 @@ class Driver:
             idle_gpu_seconds=max(0.0, self._capacity_s - busy_s),
             counts=dict(self.counts),
             best=self.best,
+            pareto=len(self._front.trials),
         )
+        if self._attached:  # slots were counted; no GPU is the study's
+            status = replace(
+                status, busy_gpus=0, capacity_gpus=0, busy_gpu_seconds=0.0, idle_gpu_seconds=0.0
+            )
         for observer in self._observers:
             observer.status(status)
 

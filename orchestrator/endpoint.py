@@ -64,6 +64,7 @@ class Endpoint:
         self._counters = CounterTrack()
         self._counted: dict[str, tuple[str, float]] = {}
         self.has_metrics = True
+        self._is_text = False
 
     @property
     def label(self) -> str:
@@ -110,6 +111,15 @@ class Endpoint:
         except (HttpError, ValueError, LookupError, TypeError):
             return ()
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where Prometheus can read its metrics; None unless they were seen to be in its format.
+
+        TensorRT-LLM 1.2 answers with JSON of what happened since it was asked before: a second
+        reader would take the readings away from us.
+        """
+        return self.address.url + self._engine.metrics_path if self._is_text else None
+
     async def scrape(self) -> dict[str, tuple[str, float]]:
         """Canonical metric → (engine's name, value), now; counters continued over restarts, and
         kept where the server does not repeat them.
@@ -123,6 +133,7 @@ class Endpoint:
         self.has_metrics = answer.status not in (404, 405)
         if answer.status != 200:
             return {}
+        self._is_text = _is_prometheus_text(answer.body)
         said = self._engine.read_metrics(answer.body.decode(errors="replace"))
         # TensorRT-LLM says nothing while it is idle; what it counted before still holds.
         found = {**self._counted, **said}
@@ -153,6 +164,7 @@ class Endpoint:
             except HttpError:
                 answer = HttpResponse(0, b"")
             texts.append(answer.body.decode(errors="replace") if answer.status == 200 else "")
+        self._is_text = _is_prometheus_text(texts[0].encode())
         log = read_ends(self.running.log) if self.running is not None else ""
         return self._engine.describe(log=log, metrics_text=texts[0], version_json=texts[1])
 
@@ -160,6 +172,10 @@ class Endpoint:
         """Close every connection."""
         await self.client.close()
         await self._questions.close()
+
+
+def _is_prometheus_text(body: bytes) -> bool:
+    return body.startswith(b"# ") or b"\n# TYPE " in body
 
 
 def merged_report(reports: list[EngineReport]) -> EngineReport:

@@ -96,6 +96,16 @@ class EngineSession:
         return tuple(pid for running in self.processes for pid in running.process.pids)
 
     @property
+    def metrics_urls(self) -> tuple[str, ...]:
+        """Of the servers whose metrics Prometheus can read, as they were last asked."""
+        return tuple(url for one in self.endpoints if (url := one.metrics_url) is not None)
+
+    @property
+    def has_metrics(self) -> bool:
+        """False when a server is known to have none."""
+        return all(endpoint.has_metrics for endpoint in self.endpoints)
+
+    @property
     def attached(self) -> bool:
         """True when the servers are somebody else's."""
         return not self.processes
@@ -189,6 +199,11 @@ class EngineSession:
         Empty when one of them does not answer: a sum over the others would say less than it seems.
         """
         return merged(await asyncio.gather(*(one.scrape() for one in self.endpoints)))
+
+    def taken_samples(self) -> list[Sample]:
+        """Those since it was last asked; they are the caller's now."""
+        taken, self.samples = self.samples, []
+        return taken
 
     async def sample(self, stage: int) -> Mapping[str, tuple[str, float]]:
         """Scrape once and keep every value as a sample of `stage`."""

@@ -23,9 +23,10 @@ from runtimes.peers.result import PeerResult, read_results
 from runtimes.version import __version__
 from search.objectives.base import OBJECTIVES
 from search.trial import TrialState
-from tracking.events import Finished, Proposed, RunEnded, RunStarted
+from tracking.events import Ending, Finished, Proposed, RunEnded, RunStarted
 from tracking.journal import Journal
 from tracking.layout import RunLayout, new_run_id
+from tracking.parquet.upkeep import Upkeep
 from tracking.parquet.write import RecordWriter, encode_requests
 from tracking.provenance import collect
 from tracking.records import IMPORTED, StageRecord, TrialRecord
@@ -71,7 +72,7 @@ def _write(
     layout.experiment.write_text(dump_yaml(_experiment(name, found)), encoding="utf-8")
     writer = RecordWriter(layout, dict.fromkeys(_PARAMETERS, "string"), [_OBJECTIVE])
     versions = collect()
-    with Journal(layout.journal_dir, clock=time.time) as journal:
+    with Upkeep(layout) as upkeep, Journal(layout.journal_dir, clock=time.time) as journal:
         journal.append(RunStarted(layout.run, __version__, resumed=False))
         for number, (path, result) in enumerate(found):
             trial = _trial(layout.run, number, path, result, gpus)
@@ -85,7 +86,8 @@ def _write(
             writer.stage(_stage(layout.run, number, result))
             writer.trial(trial)
             journal.append(Finished(number, 0, trial.state.value))
-        journal.append(RunEnded(f"imported from {_list(found)}"))
+            upkeep.ended(number, 0)
+        journal.append(RunEnded(f"imported from {_list(found)}", Ending.COMPLETE))
     write_report(load_run(layout), layout.report)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 
 from orchestrator.messages import Phase
-from orchestrator.observer import Observer, Status
+from orchestrator.observer import Observer, RunInfo, Status
 from orchestrator.scheduler import Waiting
 from runtimes.json_types import Json
 from runtimes.plan import Allocation
@@ -19,6 +20,10 @@ from tracking.records import TrialRecord
 
 _logger = logging.getLogger(__name__)
 _PERIOD_S = 1.0
+_RECENT = 8
+"""Attempts that ended last and are still shown."""
+_MOST_WORDS = 300
+"""Characters of what somebody else says, such as an installer's last line."""
 
 
 class LiveStatusFile(Observer):
@@ -31,11 +36,22 @@ class LiveStatusFile(Observer):
         self._withheld: dict[tuple[str, str], dict[str, Json]] = {}
         self._written_s = 0.0
         self._status: Status | None = None
+        self._attached = False
+        self._planned: int | None = None
+        self._recent: deque[dict[str, Json]] = deque(maxlen=_RECENT)
+
+    def started(self, info: RunInfo) -> None:
+        self._attached, self._planned = info.attached, info.planned
 
     def launched(self, trial: Waiting, allocation: Allocation) -> None:
         self._running[trial.number] = {
+            "attempt": trial.attempt,
             "engine": trial.params.engine,
-            "gpus": len(allocation.gpu_ids),
+            "parameters": dict(trial.params.values),
+            "node": allocation.node,
+            "gpu_ids": [] if self._attached else list(allocation.gpu_ids),
+            "started_unix_s": time.time(),
+            "gpus": 0 if self._attached else len(allocation.gpu_ids),
             "phase": Phase.STARTING.value,
         }
 
@@ -46,24 +62,42 @@ class LiveStatusFile(Observer):
 
     def step(self, number: int, attempt: int, words: str) -> None:
         if number in self._running:
-            self._running[number]["step"] = words
+            self._running[number]["step"] = _short(words)
 
     def gpus_awaited(self, number: int, node: str, gpus: tuple[DirtyGpu, ...]) -> None:
         if number in self._running:
-            self._running[number]["step"] = f"waits: {'; '.join(map(str, gpus))}"
+            self._running[number]["step"] = _short(f"waits: {'; '.join(map(str, gpus))}")
 
     def gpu_withheld(self, node: str, gpu: DirtyGpu) -> None:
-        self._withheld[node, gpu.gpu] = {"node": node, "why": gpu.kind, "words": str(gpu)}
+        self._withheld[node, gpu.gpu] = {
+            "node": node,
+            "why": gpu.kind,
+            "words": _short(str(gpu)),
+        }
 
     def gpu_returned(self, node: str, gpu: str) -> None:
         self._withheld.pop((node, gpu), None)
 
     def live(self, figures: LiveFigures) -> None:
         if figures.number in self._running:
-            self._running[figures.number].update(asdict(figures))
+            shown = asdict(figures)
+            del shown["gpus"]
+            self._running[figures.number].update(shown)
 
     def finished(self, record: TrialRecord, retry: bool) -> None:
         self._running.pop(record.number, None)
+        failure = record.failure
+        self._recent.append(
+            {
+                "trial": record.number,
+                "attempt": record.attempt,
+                "state": record.state.value,
+                "objectives": dict(record.objectives),
+                "reason": _short(failure.message if failure is not None else record.reason),
+                "retried": retry,
+                "ended_unix_s": time.time(),
+            }
+        )
 
     def status(self, status: Status) -> None:
         self._status = status
@@ -79,8 +113,10 @@ class LiveStatusFile(Observer):
         status = self._status
         if status is None:
             return
+        best = status.best
         document = {
             "at_unix_s": time.time(),
+            "elapsed_s": status.elapsed_s,
             "metrics": self._url,
             "ended": ended,
             "queued": status.queued,
@@ -88,9 +124,19 @@ class LiveStatusFile(Observer):
             "capacity_gpus": status.capacity_gpus,
             "withheld": list(self._withheld.values()),
             "counts": dict(status.counts),
+            "planned": self._planned,
+            "pareto": status.pareto,
+            "best": None
+            if best is None
+            else {"trial": best.number, "objectives": dict(best.objectives)},
+            "recent": list(self._recent),
             "running": {str(number): dict(facts) for number, facts in self._running.items()},
         }
         write_aside(self._path, json.dumps(document))
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 1] + "…"
 
 
 def write_aside(path: Path, text: str) -> None:
@@ -106,7 +152,7 @@ def write_aside(path: Path, text: str) -> None:
 def read_live_status(path: Path) -> dict[str, Json]:
     """The last status a driver wrote; empty when there is none."""
     try:
-        document: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+        document: Json = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return document
+    return document if isinstance(document, dict) else {}

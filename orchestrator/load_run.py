@@ -9,15 +9,21 @@ import yaml
 from runtimes.errors import RunFolderError
 from runtimes.json_types import Json
 from search.goals import Goal
-from tracking.events import BundleLost, BundleTaken, Event, Expanded, RunEnded, RunStarted
+from tracking.events import (
+    BundleLost,
+    BundleTaken,
+    Ending,
+    Event,
+    Expanded,
+    Launched,
+    RunEnded,
+    RunStarted,
+)
 from tracking.journal import read_journal
 from tracking.layout import RunLayout
 from tracking.lock import is_locked
 from tracking.parquet.read import read_stages, read_trials
 from tracking.run_data import RunData
-
-STILL_RUNNING = "the study is still running"
-"""Stands for the reason of an end while a driver works on the run."""
 
 
 def load_run(layout: RunLayout) -> RunData:
@@ -28,15 +34,20 @@ def load_run(layout: RunLayout) -> RunData:
     """
     experiment = _experiment(layout)
     journal = read_journal(layout.journal_dir)
-    ended = ""
+    ended = RunEnded("", Ending.KILLED)
     excluded: dict[str, int] = {}
+    communication: dict[int, float] = {}
     for _, event in journal:
         if isinstance(event, RunStarted):
-            ended = ""
+            ended = RunEnded("", Ending.KILLED)
         elif isinstance(event, Expanded):
             excluded = dict(event.excluded)
+        elif isinstance(event, Launched) and event.communication_ratio is not None:
+            communication[event.number] = event.communication_ratio
         elif isinstance(event, RunEnded):
-            ended = event.reason
+            ended = event
+    if is_locked(layout.lock):
+        ended = RunEnded("the study is still running", Ending.RUNNING)
     capacity, held_s = _capacity(journal)
     return RunData(
         run=layout.root.resolve().name,
@@ -48,7 +59,9 @@ def load_run(layout: RunLayout) -> RunData:
         capacity_gpus=capacity,
         capacity_gpu_seconds=held_s,
         excluded=excluded,
-        ended=STILL_RUNNING if is_locked(layout.lock) else ended,
+        ended=ended.reason,
+        ending=ended.ending,
+        communication_ratios=communication,
     )
 
 

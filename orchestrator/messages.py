@@ -17,8 +17,10 @@ from runtimes.load.job import Api
 from runtimes.load.program import Bracket, LoadProgram
 from runtimes.measurement import Measurement
 from runtimes.plan import Allocation, DeploymentPlan
+from runtimes.request_counts import RequestCounts
 from runtimes.secrets import secret_values
 from runtimes.slo import Slo
+from runtimes.telemetry.nvml import Driver
 from runtimes.telemetry.release import DirtyGpu
 from runtimes.workloads.base import Workload
 from tracking.live import LiveFigures
@@ -112,11 +114,16 @@ def secrets_of(order: TrialOrder) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PhaseEntered:
-    """The attempt entered `phase`; `previous_s` is what the one before took."""
+    """The attempt entered `phase`; `previous_s` is what the one before took.
+
+    `metrics_urls` are of its servers that answer, in Prometheus' text format, as the node it runs
+    on reaches them.
+    """
 
     phase: Phase
     process_ids: tuple[int, ...] = ()
     previous_s: float = 0.0
+    metrics_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +142,11 @@ class StartStep:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
-    """A load stage is measured; `requests` is a Parquet file's bytes."""
+    """A load stage is measured; `requests` is a Parquet file's bytes, `counts` sums them up."""
 
     record: StageRecord
     requests: bytes = field(repr=False)
-    latencies: tuple[tuple[float | None, float | None, float, bool], ...] = field(repr=False)
-    """Per request: ttft_ms, tpot_ms, e2e_ms, completed."""
+    counts: RequestCounts = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,7 @@ class Facts:
     """What is known of an attempt besides its result; durations in seconds.
 
     `dirty` are devices that are not free although nothing of the attempt lives any more.
+    `gpu_uuids` are the identities of its devices, in the order of the allocation.
     """
 
     started_unix_s: float
@@ -194,6 +201,8 @@ class Facts:
     engine_config: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     dirty: tuple[DirtyGpu, ...] = ()
+    gpu_uuids: tuple[str, ...] = ()
+    driver: Driver = field(default_factory=Driver)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Status:
     """The study at this instant. GPU-seconds count from where this driver began.
 
     `capacity_gpus` are those there are to use; foreign and quarantined ones are not among them.
+    A study that measures servers of somebody else's alone has none, whatever it counts slots by.
+    `pareto` is how many trials no other one beats in every objective.
     """
 
     elapsed_s: float
@@ -57,6 +59,7 @@ class Status:
     idle_gpu_seconds: float
     counts: Mapping[str, int]
     best: TrialRecord | None
+    pareto: int = 0
 
 
 class Observer:
@@ -73,6 +76,9 @@ class Observer:
 
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
         """An attempt entered `phase`; the one before took `previous_s`."""
+
+    def serving(self, number: int, attempt: int, metrics_urls: tuple[str, ...]) -> None:
+        """The servers of an attempt answer, and these of them have metrics for Prometheus."""
 
     def step(self, number: int, attempt: int, words: str) -> None:
         """What a starting attempt is doing, about one a second as it changes."""

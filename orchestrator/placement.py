@@ -21,6 +21,11 @@ class Room:
         return gpus <= self.gpus and (label is None or label in self.labels)
 
 
+def node_label(node: str) -> str:
+    """The label that a study gives one node alone, for a trial that has to run there."""
+    return f"node={node}"
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """Devices of one node that one bundle actor owns.

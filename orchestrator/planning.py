@@ -200,7 +200,7 @@ def make_plan(experiment: Experiment, *, limit: int) -> Plan:
         sampler=experiment.spec.search.sampler,
         budget=study.limits().trials,
         load=study.load_words(),
-        notes=(*_content_notes(study), *study.predictions.notes()),
+        notes=(*_content_notes(study), *_reference_notes(study), *study.predictions.notes()),
         goal=study.goals[0].name,
         gpu_hours=_gpu_hours(study, first, trials, expansion.valid),
         unpredicted=dict(unpredicted | others),
@@ -231,6 +231,15 @@ def _reasons(study: Study, expansion: Expansion, drawn: int) -> tuple[Excluded, 
     return sampled_exclusions(study.space, study.admission, count=drawn, seed=seed)
 
 
+def _reference_notes(study: Study) -> Iterator[str]:
+    """What runs once for each node, of which a plan does not know how many there are."""
+    if (params := reference(study)) is not None:
+        yield (
+            f"where several nodes can hold them, the defaults of {params.engine} are measured once "
+            "more on each, so that a slow node shows (search.reference_per_node)"
+        )
+
+
 def baselines(study: Study) -> list[Params]:
     """The defaults of each engine, in the order of the file; none when the search wants none."""
     spec = study.experiment.spec
@@ -238,6 +247,17 @@ def baselines(study: Study) -> list[Params]:
         return []
     found = [baseline(study.space, study.admission, engine) for engine in spec.engines]
     return [params for params in found if params is not None]
+
+
+def reference(study: Study) -> Params | None:
+    """The configuration by which nodes are told apart: the first engine's defaults.
+
+    None where the file does not ask for it, or that engine's defaults cannot run.
+    """
+    spec = study.experiment.spec
+    if not spec.search.reference_per_node:
+        return None
+    return baseline(study.space, study.admission, next(iter(spec.engines)))
 
 
 def _led(study: Study, trials: Sequence[PlannedTrial], seen: Sequence[str]) -> list[PlannedTrial]:

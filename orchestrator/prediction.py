@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,6 +62,18 @@ class Predictions:
 
         (forecast,) = self.forecasts([params])
         return None if isinstance(forecast, str) else expected_of(forecast.prediction)
+
+    def communication_ratio(self, params: Params) -> float | None:
+        """Share of a decode step that goes to communication between GPUs, 0 to 1.
+
+        None where nothing is predicted.
+        """
+        (forecast,) = self.forecasts([params])
+        if isinstance(forecast, str):
+            return None
+        step = forecast.prediction.decode
+        share = step.communication_s / step.seconds if step.seconds > 0 else math.nan
+        return share if math.isfinite(share) else None
 
     def shortage(self, config: EngineConfig) -> str | None:
         """Why `config` cannot hold its weights and the workload's longest request; None: it may."""

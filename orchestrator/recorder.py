@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from orchestrator.messages import AttemptDone, Broken, CrossChecked, Facts, Measured, StageDone
 from orchestrator.scheduler import Waiting
@@ -15,6 +16,8 @@ from search.trial import Cancelled, Completed, Failed, Infeasible, Outcome, Tria
 from tracking.events import Finished
 from tracking.journal import Journal
 from tracking.layout import RunLayout
+from tracking.parquet.parameters import column_types
+from tracking.parquet.upkeep import Upkeep
 from tracking.parquet.write import RecordWriter
 from tracking.records import ACCURACY_UNVERIFIED, TrialRecord
 
@@ -22,19 +25,31 @@ _SPECULATION = frozenset({"speculative-config", "speculative-algorithm"})
 
 
 class Recorder:
-    """Writes one run. Only the driver has one, and only its loop calls it."""
+    """Writes one run. Only the driver has one, and only its loop calls it.
 
-    def __init__(self, study: Study, run: str, layout: RunLayout, journal: Journal) -> None:
+    `upkeep`, where there is one, merges the files of attempts that have ended.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        run: str,
+        layout: RunLayout,
+        journal: Journal,
+        upkeep: Upkeep | None = None,
+    ) -> None:
         self._study = study
         self._run = run
         self._journal = journal
+        self._upkeep = upkeep
         self._writer = RecordWriter(
             layout,
-            study.space.parameter_types(),
+            column_types(study.space),
             [goal.name for goal in study.goals],
         )
         self._gpu_models: dict[str, str] = {}
         self.baselines: set[int] = set()
+        self.references: set[int] = set()
         self.versions: dict[str, str] = {}
 
     def bundle_found(self, bundle_id: str, gpu_model: str) -> None:
@@ -92,6 +107,8 @@ class Recorder:
         self._journal.append(
             Finished(trial.number, trial.attempt, outcome.state.value, retry=retry)
         )
+        if self._upkeep is not None:
+            self._upkeep.ended(trial.number, trial.attempt)
         return record
 
     def _row(
@@ -108,7 +125,7 @@ class Recorder:
         facts = done.facts if done is not None else Facts(now_unix_s - held_s, now_unix_s)
         measured = done.result if done is not None and isinstance(done.result, Measured) else None
         config = self._study.admission.config(trial.params)
-        return TrialRecord(
+        row = TrialRecord(
             run=self._run,
             number=trial.number,
             attempt=trial.attempt,
@@ -126,18 +143,14 @@ class Recorder:
             layout=config.layout,
             quantization=config.quantization,
             baseline=trial.number in self.baselines,
+            reference=trial.number in self.references,
             env={**plan.env, **dict.fromkeys(plan.secrets, "***")},
             gpu_ids=allocation.gpu_ids if allocation is not None else (),
             gpu_model=self._gpu_models.get(allocation.bundle, "") if allocation else "",
             node=allocation.node if allocation is not None else "",
             bundle=allocation.bundle if allocation is not None else "",
-            process_ids=facts.process_ids,
             started_unix_s=facts.started_unix_s if allocation is not None else None,
             ended_unix_s=facts.ended_unix_s if allocation is not None else None,
-            startup_s=facts.startup_s,
-            warmup_s=facts.warmup_s,
-            measure_s=facts.measure_s,
-            stop_s=facts.stop_s,
             gpu_seconds=held_s * plan.gpus,
             deciding_stage=measured.stage if measured is not None else None,
             predicted=self._study.predictions.expected(trial.params),
@@ -148,10 +161,9 @@ class Recorder:
             failure=_failure_of(outcome),
             reason=_reason_of(outcome),
             flags=tuple(dict.fromkeys([*facts.flags, *self._labels(plan, config, outcome)])),
-            engine_version=facts.engine_version,
-            engine_config=facts.engine_config,
             versions=self.versions,
         )
+        return _with_facts(row, facts)
 
     def _labels(
         self, plan: DeploymentPlan, config: EngineConfig, outcome: Outcome
@@ -176,6 +188,25 @@ def _speculates(config: EngineConfig) -> bool:
     return any(
         value is not None and name.replace("_", "-").partition(".")[0] in _SPECULATION
         for name, value in config.args.items()
+    )
+
+
+def _with_facts(row: TrialRecord, facts: Facts) -> TrialRecord:
+    """`row` with what its bundle found out besides the result."""
+    return replace(
+        row,
+        gpu_uuids=facts.gpu_uuids,
+        driver_version=facts.driver.version,
+        cuda_version=facts.driver.cuda,
+        environment_hash=facts.engine_config.get("servetune.environment", ""),
+        compile_cache=facts.engine_config.get("servetune.compile_cache", ""),
+        process_ids=facts.process_ids,
+        startup_s=facts.startup_s,
+        warmup_s=facts.warmup_s,
+        measure_s=facts.measure_s,
+        stop_s=facts.stop_s,
+        engine_version=facts.engine_version,
+        engine_config=facts.engine_config,
     )
 
 

@@ -34,6 +34,7 @@ from runtimes.failure import Failure, FailureKind
 from runtimes.plan import Allocation
 from runtimes.telemetry.release import DirtyGpu
 from search.trial import Cancelled, Failed, Infeasible, Outcome
+from tracking.events import Ending
 
 __all__ = [
     "Action",
@@ -83,6 +84,7 @@ class Scheduler:
     _running: dict[int, _Running] = field(default_factory=dict)
     _asking: bool = False
     _stop: str = ""
+    _ending: Ending = Ending.COMPLETE
     _ended: bool = False
     _next: int = 0
     _exhausted: bool = False
@@ -122,6 +124,11 @@ class Scheduler:
     def stopping(self) -> str:
         """Why nothing new is started; empty while the study goes on."""
         return self._stop
+
+    @property
+    def ending(self) -> Ending:
+        """How the study ends, as far as is known: to its last trial unless something stops it."""
+        return self._ending
 
     def gpu_seconds(self, now_s: float) -> float:
         """Device time spent, by what runs included, since the study first began."""
@@ -190,7 +197,7 @@ class Scheduler:
         self._inventory.quarantine(bundle_id, lost)
         rooms = self._inventory.rooms
         if lost and not any(room.gpus for room in rooms):
-            self._stop = self._stop or "every GPU of the study is quarantined"
+            self._stop_with("every GPU of the study is quarantined")
         return [Watch(bundle_id, gpu) for gpu in foreign]
 
     def _bundle_gone(self, bundle_id: str, reason: str, now_s: float) -> list[Action]:
@@ -206,11 +213,16 @@ class Scheduler:
             ended = AttemptEnded(trial.number, trial.attempt, outcome)
             actions += self._attempt_ended(ended, now_s)
         if not self._inventory.bundles:
-            self._stop = self._stop or "every node of the study is lost"
+            self._stop_with("every node of the study is lost")
         return actions
 
+    def _stop_with(self, reason: str, ending: Ending = Ending.STOPPED) -> None:
+        """Start nothing new from here on; the first reason stays."""
+        if not self._stop:
+            self._stop, self._ending = reason, ending
+
     def _stop_asked(self, reason: str) -> list[Action]:
-        self._stop = self._stop or reason
+        self._stop_with(reason)
         actions: list[Action] = []
         for running in self._running.values():
             if not running.cancelled:
@@ -224,9 +236,12 @@ class Scheduler:
             return
         elapsed_s = self.restored.elapsed_s + now_s
         if limits.wall_clock_s is not None and elapsed_s >= limits.wall_clock_s:
-            self._stop = f"the budget of {limits.wall_clock_s:g} s wall clock is spent"
+            spent = f"{limits.wall_clock_s:g} s wall clock"
         elif limits.gpu_seconds is not None and self.gpu_seconds(now_s) >= limits.gpu_seconds:
-            self._stop = f"the budget of {limits.gpu_seconds / 3600:g} GPU hours is spent"
+            spent = f"{limits.gpu_seconds / 3600:g} GPU hours"
+        else:
+            return
+        self._stop_with(f"the budget of {spent} is spent", Ending.BUDGET)
 
     def _go_on(self, now_s: float, *, settled: bool) -> list[Action]:
         if self._ended:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.cache_reset import prepared
 from orchestrator.engine_session import BUSY_S, EngineSession
 from orchestrator.messages import Phase, StageDone, TrialOrder, secrets_of
 from orchestrator.remedies import remedy_of
+from orchestrator.stage_gpus import samples_of, use_of, watched
 from orchestrator.stage_live import sampled
 from orchestrator.stage_record import StageRun
+from orchestrator.trial_devices import TrialDevices
 from orchestrator.warmup import WarmUp
 from runtimes.cache_state import CacheState, unprimed
 from runtimes.client_limits import shortage_remedy
@@ -24,6 +26,7 @@ from runtimes.measurement import Measurement
 from runtimes.peers.cross_check import cross_check
 from runtimes.secrets import mask
 from runtimes.telemetry.energy import used_j
+from runtimes.telemetry.gpu_watch import GpuWatch
 from runtimes.validity import KEPT_TEXTS
 from runtimes.workloads.base import Prompt
 from tracking.live import LiveFigures
@@ -53,7 +56,7 @@ class StageRunner:
     """Runs the stages of one attempt on its ready engine, one after the other.
 
     Args:
-        energy: reads the energy counters of the attempt's devices.
+        devices: of the attempt.
         enter: told of each phase as it begins.
         live: told figures of the running stage.
     """
@@ -63,13 +66,13 @@ class StageRunner:
         session: EngineSession,
         order: TrialOrder,
         *,
-        energy: Callable[[], Awaitable[Mapping[str, int] | None]],
+        devices: TrialDevices,
         enter: Callable[[Phase], None],
         live: Callable[[LiveFigures], None],
     ) -> None:
         self._session = session
         self._order = order
-        self._energy = energy
+        self._devices = devices
         self._enter = enter
         self._live = live
         self._measuring = False
@@ -77,8 +80,8 @@ class StageRunner:
             self._send, order.workload, requests=order.warmup_requests, seed=order.seed
         )
 
-    async def run(self, index: int, load: Load) -> StageDone:
-        """Run `load` as stage `index`, from 0.
+    async def run(self, index: int, load: Load, *, repeat_of: int | None = None) -> StageDone:
+        """Run `load` as stage `index`, from 0; `repeat_of` is the stage that it repeats.
 
         Raises:
             EngineError: the engine failed before it was measured.
@@ -87,18 +90,22 @@ class StageRunner:
         session = self._session
         self._enter(Phase.WARMING)
         run, prompts = await self._begun(index, load)
-        energy_before = await self._energy()
-        self._enter(Phase.MEASURING)
+        run = replace(run, repeat_of=repeat_of)
+        energy_before = await self._devices.energy()
+        sampled_before, watch = len(session.samples), self._devices.watch()
         try:
-            result = await self._measured(index, load, prompts)
+            async with watched(watch):
+                self._enter(Phase.MEASURING)
+                result = await self._measured(index, load, prompts)
         except LoadStopped as cut:
+            run = self._seen(replace(run, result=cut.result), sampled_before, watch)
             failure = await self._cut_short(cut)
-            done = await _done(replace(run, result=cut.result))
-            raise StageFailedError(failure, done) from None
-        energy_j = used_j(energy_before, await self._energy())
+            raise StageFailedError(failure, await _done(run)) from None
+        run = self._seen(replace(run, result=result), sampled_before, watch)
+        energy_j = used_j(energy_before, await self._devices.energy())
         after, _ = await session.idle_counters(index)
         self._warm_up.measured(result.records)
-        run = replace(run, result=result, after=after, energy_j=energy_j)
+        run = replace(run, after=after, energy_j=energy_j)
         return await self._judged(await _done(run), run)
 
     def interrupt(self) -> bool:
@@ -177,6 +184,13 @@ class StageRunner:
                 return await self._session.load(job, on_progress)
         finally:
             self._measuring = False
+
+    def _seen(self, run: StageRun, sampled_before: int, watch: GpuWatch) -> StageRun:
+        """`run`, with what its engine and its devices said while its load ran."""
+        samples = self._session.samples
+        said = tuple(samples[sampled_before:])
+        samples += samples_of(watch, run.index)
+        return replace(run, samples=said, gpu_use=use_of(watch))
 
     async def _send(self, prompts: Sequence[Prompt], load: Load) -> LoadResult:
         return await self._session.load(self._session.job(prompts, load))

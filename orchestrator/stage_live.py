@@ -36,7 +36,8 @@ async def _keep_sampling(
     began = time.monotonic()
     count = 0
     while True:
-        reporter.sampled(await session.sample(stage))
+        found = await session.sample(stage)
+        reporter.sampled(found, failed=not found and session.has_metrics)
         count = max(count + 1, int((time.monotonic() - began) * order.sample_hz))
         await asyncio.sleep(max(0.0, began + count / order.sample_hz - time.monotonic()))
 
@@ -49,19 +50,26 @@ class _LiveReporter:
         self._stage = stage
         self._emit = emit
         self._last_s = time.monotonic()
-        self._last_tokens = 0
-        self._gauges: Mapping[str, tuple[str, float]] = {}
+        self._last = LoadProgress(0, 0, 0, 0)
+        self._lag_ms = 0.0
+        self._first: Mapping[str, tuple[str, float]] = {}
+        self._latest: Mapping[str, tuple[str, float]] = {}
+        self._scrape_errors = 0
 
-    def sampled(self, gauges: Mapping[str, tuple[str, float]]) -> None:
-        self._gauges = gauges or self._gauges
+    def sampled(self, found: Mapping[str, tuple[str, float]], *, failed: bool) -> None:
+        """Take in a scrape; nothing `found` is a failure where the engine has metrics."""
+        self._scrape_errors += failed
+        self._first = self._first or found
+        self._latest = found or self._latest
 
     def progress(self, progress: LoadProgress) -> None:
         now = time.monotonic()
         elapsed_s = now - self._last_s
+        self._lag_ms = max(self._lag_ms, progress.lag_ms)
         if elapsed_s < 1.0:
             return
-        tokens_per_s = (progress.output_tokens - self._last_tokens) / elapsed_s
-        self._last_s, self._last_tokens = now, progress.output_tokens
+        last, lag_ms = self._last, self._lag_ms
+        self._last_s, self._last, self._lag_ms = now, progress, 0.0
         self._emit(
             LiveFigures(
                 number=self._order.number,
@@ -71,13 +79,32 @@ class _LiveReporter:
                 completed=progress.completed,
                 failed=progress.failed,
                 planned=progress.planned,
-                output_tokens_per_s=tokens_per_s,
-                requests_running=self._gauge("requests_running"),
-                requests_waiting=self._gauge("requests_waiting"),
-                kv_cache_usage_ratio=self._gauge("kv_cache_usage_ratio"),
+                output_tokens_per_s=(progress.output_tokens - last.output_tokens) / elapsed_s,
+                requests_running=self._read("requests_running"),
+                requests_waiting=self._read("requests_waiting"),
+                kv_cache_usage_ratio=self._read("kv_cache_usage_ratio"),
+                in_flight=progress.in_flight,
+                lag_ms=lag_ms,
+                ttft_mean_ms=progress.ttft_ms.mean_since(last.ttft_ms),
+                tpot_mean_ms=progress.tpot_ms.mean_since(last.tpot_ms),
+                prefix_cache_hit_ratio=self._hit_ratio(),
+                prompt_tokens=self._read("prompt_tokens_total"),
+                generation_tokens=self._read("generation_tokens_total"),
+                preemptions=self._read("preemptions_total"),
+                scrape_errors=self._scrape_errors,
             )
         )
 
-    def _gauge(self, name: str) -> float | None:
-        found = self._gauges.get(name)
+    def _read(self, metric: str) -> float | None:
+        found = self._latest.get(metric)
         return None if found is None else found[1]
+
+    def _hit_ratio(self) -> float | None:
+        queries = self._grown("prefix_cache_queries_total")
+        hits = self._grown("prefix_cache_hits_total")
+        return hits / queries if queries and hits is not None else None
+
+    def _grown(self, counter: str) -> float | None:
+        if counter not in self._first or counter not in self._latest:
+            return None
+        return self._latest[counter][1] - self._first[counter][1]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from orchestrator import engine_use, stage_gpus
 from orchestrator.cache_reset import WARM
 from orchestrator.messages import StageDone, TrialOrder, secrets_of
 from orchestrator.warmup import Warmed
@@ -13,10 +14,11 @@ from runtimes.cache_state import PrefixCache
 from runtimes.load.arrivals import Load
 from runtimes.load.result import LoadResult
 from runtimes.measurement import Measurement, RequestRecord
+from runtimes.request_counts import RequestCounts
 from runtimes.secrets import mask
 from runtimes.statistics import summarise
 from tracking.parquet.write import encode_requests
-from tracking.records import StageRecord
+from tracking.records import GpuUse, Sample, StageRecord
 
 _LATE_SHARE = 0.1
 """A simulated engine that lagged its own clock by more than this share of the stage is flagged."""
@@ -33,6 +35,9 @@ class StageRun:
         idle: False where requests still ran in the engine when the load began.
         energy_j: energy of its devices; None where unknown.
         prefix_cache: of the whole deployment.
+        samples: the engine's, taken while the load ran.
+        gpu_use: of its devices.
+        repeat_of: the stage that it repeats.
     """
 
     order: TrialOrder
@@ -47,6 +52,9 @@ class StageRun:
     idle: bool = True
     energy_j: float | None = None
     prefix_cache: PrefixCache = field(default_factory=PrefixCache)
+    samples: Sequence[Sample] = ()
+    gpu_use: tuple[GpuUse, ...] = ()
+    repeat_of: int | None = None
 
     def done(self) -> StageDone:
         """The record and the requests of it; takes long enough to be run in a thread."""
@@ -58,11 +66,7 @@ class StageRun:
             stage=self.index,
             records=[self._masked(record) for record in result.records],
         )
-        latencies = tuple(
-            (record.ttft_ms, record.tpot_ms, record.e2e_ms, record.error is None)
-            for record in result.records
-        )
-        return StageDone(self._record(), requests, latencies)
+        return StageDone(self._record(), requests, RequestCounts.of(result.records, order.slo))
 
     def _record(self) -> StageRecord:
         order, result = self.order, self.result
@@ -88,6 +92,9 @@ class StageRun:
             acceptance_length=validity.acceptance_length(self.before, self.after),
             repetition_score=validity.repetition_score(record.text for record in result.records),
             template_sha256=order.template_sha256,
+            engine_use=engine_use.use_of(self.samples, self.before, self.after),
+            gpu_use=self.gpu_use,
+            repeat_of=self.repeat_of,
             warmup_requests=self.warmed.requests,
             warmup_steady=self.warmed.steady,
         )
@@ -95,7 +102,7 @@ class StageRun:
     def _flags(
         self, measurement: Measurement, designed: float | None, observed: float | None
     ) -> list[str]:
-        flags = [] if self.idle else ["not_idle"]
+        flags = [*([] if self.idle else ["not_idle"]), *stage_gpus.flags_of(self.gpu_use)]
         if designed is None:  # a chat's template is the server's; only too many hits can be told
             most = validity.highest_hit_rate(self.result.records)
             contaminated = validity.is_contaminated(most, observed, keeps=False)

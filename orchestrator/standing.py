@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.placement import Room
+from orchestrator.placement import Room, node_label
 from orchestrator.scheduler import Limits, Restored, Waiting
 from orchestrator.wiring import Study
 from search.trial import Params, TrialState
@@ -48,7 +48,7 @@ class Standing:
                 params = Params(proposal.engine, proposal.values)
                 plan = study.admission.plan(params)
                 attempt, failures = self.attempts.get(number, 0), self.failures.get(number, 0)
-                label = plan.environment.label
+                label = node_label(proposal.node) if proposal.node else plan.environment.label
                 waiting.append(Waiting(number, params, plan.gpus, attempt, failures, label))
         return Restored(
             waiting=tuple(waiting),
@@ -104,7 +104,13 @@ def _proposed(events: Iterable[Event], rows: Iterable[TrialRecord]) -> tuple[Pro
     for row in rows:
         if row.number not in known:
             known[row.number] = Proposed(
-                row.number, row.engine, row.params, row.config_id, row.baseline
+                row.number,
+                row.engine,
+                row.params,
+                row.config_id,
+                row.baseline,
+                row.reference,
+                row.node if row.reference else "",
             )
     return tuple(known.values())
 

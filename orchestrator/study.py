@@ -13,21 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.cluster.base import Cluster, create_cluster
-from orchestrator.driver import Driver, Inbox
+from orchestrator.driver import Driver, Inbox, Stop
+from orchestrator.first_trials import first_proposals
 from orchestrator.live_status import LiveStatusFile, write_aside
 from orchestrator.load_run import load_run
+from orchestrator.logs import of_run
 from orchestrator.messages import ClusterEvent, FoundBundle
 from orchestrator.metrics_observer import MetricsObserver
 from orchestrator.observer import Observer, RunInfo
 from orchestrator.placement import Bundle
-from orchestrator.planning import baselines
 from orchestrator.recorder import Recorder, told_outcome
 from orchestrator.revision import pinned
 from orchestrator.scheduler import Scheduler
+from orchestrator.service_discovery import ServiceDiscovery
 from orchestrator.signals import Signals
 from orchestrator.spec.experiment import Experiment, dump_yaml
 from orchestrator.spec.yaml_file import read_mapping
 from orchestrator.standing import Standing, fold
+from orchestrator.study_log import StudyLog
 from orchestrator.wiring import Study, wire
 from runtimes.engines.base import ENGINES
 from runtimes.errors import RunFolderError, UserError
@@ -35,12 +38,13 @@ from runtimes.version import __version__
 from search.expansion import expand
 from search.samplers.base import Sampler
 from search.trial import Params
-from tracking.events import Expanded, Proposed, RunEnded, RunStarted
+from tracking.events import Expanded, RunEnded, RunStarted
 from tracking.exporter import Exporter
 from tracking.journal import Journal, read_journal
 from tracking.layout import RunLayout, new_run_id
 from tracking.lock import RunLock
 from tracking.parquet.read import read_trials
+from tracking.parquet.upkeep import Upkeep
 from tracking.provenance import collect
 from tracking.records import TrialRecord
 from tracking.report import write_report
@@ -140,8 +144,10 @@ class _StudyRun:
         self._study = study
         self._layout = layout
         self._run = layout.root.resolve().name
-        self._observers = list(observers)
+        self._observers = [StudyLog(), *observers]
         self._inbox: Inbox = queue.SimpleQueue()
+        self._cluster: Cluster | None = None
+        self._upkeep: Upkeep | None = None
 
     def execute(self, *, resumed: bool) -> RunResult:
         """Run to the end and write the report.
@@ -150,12 +156,13 @@ class _StudyRun:
             RunFolderError: the folder is in use, or cannot be written any more.
         """
         try:
-            with contextlib.ExitStack() as stack:
-                driver, reason = self._drive(stack, resumed=resumed)
-            for observer in self._observers:
-                observer.ended(reason)
-            data = load_run(self._layout)
-            write_report(data, self._layout.report)
+            with of_run(self._run):
+                with contextlib.ExitStack() as stack:
+                    driver, reason = self._drive(stack, resumed=resumed)
+                for observer in self._observers:
+                    observer.ended(reason)
+                data = load_run(self._layout)
+                write_report(data, self._layout.report)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -170,6 +177,8 @@ class _StudyRun:
         """Open everything on `stack` and work until the scheduler says it is over."""
         signals = stack.enter_context(Signals(self._inbox))
         stack.enter_context(RunLock(self._layout.lock))
+        # Left last, when the journal is closed and no device is held for it any more.
+        self._upkeep = stack.enter_context(Upkeep(self._layout))
         # Under the lock: another driver may have been at work until this moment.
         standing = fold(read_journal(self._layout.journal_dir), read_trials(self._layout))
         self._run = standing.run or self._run
@@ -183,27 +192,29 @@ class _StudyRun:
                 found.append(event.bundle)
             self._inbox.put(event)
 
-        cluster = create_cluster(self._study.cluster_settings(), deliver)
+        cluster = self._cluster = create_cluster(self._study.cluster_settings(), deliver)
         stack.callback(cluster.close)
         cluster.start()
         self._study = self._study.on(found)
         signals.install()  # once more: Ray brings handlers of its own as it starts
-        driver = self._driver(cluster, journal, standing)
+        driver = self._driver(cluster, journal, standing, found)
         self._announce(url, standing)
         reason = driver.loop()
-        journal.append(RunEnded(reason))
+        journal.append(RunEnded(reason, driver.ending))
         return driver, reason
 
-    def _driver(self, cluster: Cluster, journal: Journal, standing: Standing) -> Driver:
+    def _driver(
+        self, cluster: Cluster, journal: Journal, standing: Standing, found: Sequence[Bundle]
+    ) -> Driver:
         sampler = self._study.sampler()
-        recorder = Recorder(self._study, self._run, self._layout, journal)
+        recorder = Recorder(self._study, self._run, self._layout, journal, self._upkeep)
         recorder.versions = collect()
         if not standing.proposed:
             self._count_space(journal)
-        standing = replace(standing, proposed=self._with_baselines(standing.proposed, journal))
-        recorder.baselines = {
-            proposal.number for proposal in standing.proposed if proposal.baseline
-        }
+        proposed = first_proposals(self._study, standing.proposed, found, journal)
+        standing = replace(standing, proposed=proposed)
+        recorder.baselines = {each.number for each in proposed if each.baseline}
+        recorder.references = {each.number for each in proposed if each.reference}
         self._restore(sampler, standing)
         driver = Driver(
             self._study,
@@ -220,31 +231,10 @@ class _StudyRun:
             driver.adopt(record)
         return driver
 
-    def _with_baselines(
-        self, known: tuple[Proposed, ...], journal: Journal
-    ) -> tuple[Proposed, ...]:
-        """`known`, and the defaults of every engine that are not among them yet.
-
-        They come first: what the search gains is gained over them.
-        """
-        proposed = list(known)
-        if any(not proposal.baseline for proposal in known):
-            return known
-        seen = {proposal.config_id for proposal in known}
-        for params in baselines(self._study):
-            config_id = self._study.admission.config_id(params)
-            if config_id not in seen:
-                proposal = Proposed(
-                    len(proposed), params.engine, params.values, config_id, baseline=True
-                )
-                journal.append(proposal)
-                proposed.append(proposal)
-        return tuple(proposed)
-
     def _restore(self, sampler: Sampler, standing: Standing) -> None:
         """Make the sampler what it was: same proposals, told the same results."""
         for proposal in standing.proposed:
-            if proposal.baseline:
+            if proposal.baseline or proposal.reference:
                 sampler.mark_seen(proposal.config_id)
                 continue
             record = standing.finished.get(proposal.number)
@@ -269,13 +259,33 @@ class _StudyRun:
             slo=self._study.slo,
             capacity_gpus=0,
             version=__version__,
+            sampler=spec.search.sampler,
+            engines=sorted(spec.engines),
         )
-        url = exporter.serve(spec.metrics.host, spec.metrics.port)
+        discovery = ServiceDiscovery(
+            self._layout.live_targets,
+            run=self._run,
+            study=spec.name,
+            cluster_targets=lambda: self._cluster.metrics_targets() if self._cluster else (),
+        )
+        url = exporter.serve(spec.metrics.host, spec.metrics.port, targets=discovery.text)
+        discovery.driver_at(url)
+        stack.callback(discovery.close)
         stack.callback(exporter.close)
         stack.callback(lambda: write_aside(self._layout.final_metrics, exporter.text()))
+        # Once the cluster is closed, so that no device waits for it.
+        stack.callback(lambda: exporter.linger(spec.metrics.linger, self._asked_to_stop))
         self._observers.insert(0, MetricsObserver(exporter))
         self._observers.insert(1, LiveStatusFile(self._layout.live_status, url))
+        self._observers.insert(2, discovery)
         return url
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a wish to stop came since the driver's loop ended."""
+        while not self._inbox.empty():
+            if isinstance(self._inbox.get(), Stop):
+                return True
+        return False
 
     def _announce(self, url: str, standing: Standing) -> None:
         spec = self._study.experiment.spec

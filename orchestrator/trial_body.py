@@ -30,14 +30,16 @@ from orchestrator.messages import (
     secrets_of,
 )
 from orchestrator.stage import StageFailedError, StageRunner
+from orchestrator.stage_gpus import GPU_THROTTLED
 from orchestrator.start_steps import StartSteps
 from orchestrator.trial_devices import TrialDevices
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
+from runtimes.load.arrivals import Load
 from runtimes.load.program import Bracket, StageOutcome
 from runtimes.secrets import mask
-from tracking.parquet.write import encode_samples
-from tracking.records import Sample, StageRecord
+from tracking.parquet.sample_file import SampleFile
+from tracking.records import StageRecord
 
 Emit: TypeAlias = Callable[[TrialEvent], None]
 
@@ -55,7 +57,7 @@ class TrialBody:
         self._phase_began = time.monotonic()
         self._phase: Phase | None = None
         self._durations: dict[Phase, float] = {}
-        self._samples: list[Sample] = []
+        self._samples = SampleFile(run=order.run, number=order.number, attempt=order.attempt)
         self._session: EngineSession | None = None
         self._devices = TrialDevices(order, emit)
         self._steps = StartSteps(lambda words: emit(StartStep(self._masked(words))))
@@ -90,13 +92,8 @@ class TrialBody:
             finally:
                 await self._devices.until_released()
             self._enter(None)
-            samples = await asyncio.to_thread(
-                encode_samples,
-                run=self._order.run,
-                number=self._order.number,
-                attempt=self._order.attempt,
-                samples=self._samples,
-            )
+            await self._keep_samples()
+            samples = await asyncio.to_thread(self._samples.complete)
         except Exception as error:  # noqa: BLE001  # the boundary of a trial: a bug ends one trial
             result = self._broken(_bug(error))
         self._emit(AttemptDone(result, self._facts(started_unix_s), samples, self._log))
@@ -147,7 +144,6 @@ class TrialBody:
                 self._flags.update(failed.stage_done.record.measurement.flags)
                 raise EngineError(failed.failure) from None
             finally:
-                self._samples = session.samples
                 self._enter(Phase.STOPPING)
                 self._stop_clock()
         # From here on no process of the engine lives.
@@ -180,20 +176,17 @@ class TrialBody:
         runner = self._runner = StageRunner(
             session,
             self._order,
-            energy=self._devices.energy,
+            devices=self._devices,
             enter=self._enter,
             live=self._emit,
         )
         done: list[StageOutcome] = []
         records: list[StageRecord] = []
         while (load := program.next_stage(done)) is not None:
-            stage = await runner.run(len(done), load)
-            self._emit(stage)
-            if self._cancelled:
-                self._flags.update(stage.record.measurement.flags)
-                raise asyncio.CancelledError
-            done.append(StageOutcome(load, stage.record.measurement))
-            records.append(stage.record)
+            index = records[-1].stage + 1 if records else 0
+            record = await self._settled(runner, index, load)
+            done.append(StageOutcome(load, record.measurement))
+            records.append(record)
         deciding = program.deciding(done)
         self._slo_rates = program.bracket(done)
         if self._order.cross_check:
@@ -202,10 +195,36 @@ class TrialBody:
             self._emit(CrossChecked(checked))
         return records[deciding]
 
+    async def _settled(self, runner: StageRunner, index: int, load: Load) -> StageRecord:
+        """Measure `load` as stage `index`; where a device was throttled in it, once more as the
+        next one, and that one counts.
+        """
+        first = await self._measured(runner, index, load)
+        if GPU_THROTTLED not in first.measurement.flags:
+            return first
+        return await self._measured(runner, index + 1, load, repeat_of=index)
+
+    async def _measured(
+        self, runner: StageRunner, index: int, load: Load, *, repeat_of: int | None = None
+    ) -> StageRecord:
+        stage = await runner.run(index, load, repeat_of=repeat_of)
+        self._emit(stage)
+        await self._keep_samples()
+        if self._cancelled:
+            self._flags.update(stage.record.measurement.flags)
+            raise asyncio.CancelledError
+        return stage.record
+
+    async def _keep_samples(self) -> None:
+        """Compress the samples taken so far: of a long attempt they would fill the memory."""
+        if self._session is not None:
+            await asyncio.to_thread(self._samples.add, self._session.taken_samples())
+
     def _enter(self, phase: Phase | None, *, announce: bool = False) -> None:
         """Count the time of the phase before and tell the driver of the new one."""
         now = time.monotonic()
         pids = self._session.process_ids if self._session is not None else ()
+        urls = self._session.metrics_urls if self._session is not None else ()
         if phase is self._phase and not announce:
             return
         spent = now - self._phase_began
@@ -214,7 +233,7 @@ class TrialBody:
         if phase is not self._phase:
             self._phase, self._phase_began = phase, now
         if phase is not None:
-            self._emit(PhaseEntered(phase, pids, spent))
+            self._emit(PhaseEntered(phase, pids, spent, urls))
 
     def _broken(self, failure: Failure) -> Broken:
         masked = Failure(
@@ -251,6 +270,8 @@ class TrialBody:
             ),
             flags=tuple(sorted(flags)),
             dirty=self._devices.dirty,
+            gpu_uuids=self._devices.uuids,
+            driver=self._devices.driver,
         )
 
 

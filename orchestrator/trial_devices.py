@@ -9,6 +9,9 @@ from orchestrator.messages import GpusAwaited, TrialOrder
 from runtimes.errors import EngineError
 from runtimes.failure import Failure, FailureKind
 from runtimes.telemetry.energy import read_energy
+from runtimes.telemetry.gpu_watch import GpuWatch
+from runtimes.telemetry.gpus import uuids_of
+from runtimes.telemetry.nvml import Driver, read_driver
 from runtimes.telemetry.release import DeviceCheck, DirtyGpu
 
 _REMEDY = (
@@ -20,18 +23,25 @@ _REMEDY = (
 class TrialDevices:
     """Looks at real devices; simulated ones are always free.
 
-    `dirty` are those that were found in use, and that must not be given on.
+    Attributes:
+        gpu_ids: those that are real.
+        dirty: those that were found in use, and that must not be given on.
+        uuids: their own identities, in the order of `gpu_ids`; empty until they are free, and
+            where nobody tells.
+        driver: of them; empty likewise.
     """
 
     def __init__(self, order: TrialOrder, emit: Callable[[GpusAwaited], None]) -> None:
         allocation = order.allocation
         self._check: DeviceCheck | None = None
-        self._measured = allocation.gpu_ids if allocation.visible else ()
+        self.gpu_ids = allocation.gpu_ids if allocation.visible else ()
         if allocation.visible:
             deadline_s = order.timeouts.release_s
             self._check = DeviceCheck(allocation.gpu_ids, deadline_s=deadline_s)
         self._emit = emit
         self.dirty: tuple[DirtyGpu, ...] = ()
+        self.uuids: tuple[str, ...] = ()
+        self.driver = Driver()
 
     async def until_free(self) -> None:
         """Wait until nobody uses the devices; before the engine starts.
@@ -41,6 +51,8 @@ class TrialDevices:
         """
         if self._check is None:
             return
+        self.driver = await asyncio.to_thread(read_driver)
+        self.uuids = await asyncio.to_thread(uuids_of, self.gpu_ids)
         self.dirty = await self._check.until_free(lambda gpus: self._emit(GpusAwaited(gpus)))
         if self.dirty:
             words = "; ".join(map(str, self.dirty))
@@ -53,9 +65,13 @@ class TrialDevices:
 
     async def energy(self) -> Mapping[str, int] | None:
         """Energy counters of the devices, see `runtimes.telemetry.energy.read_energy`."""
-        if not self._measured:
+        if not self.gpu_ids:
             return None
-        return await asyncio.to_thread(read_energy, self._measured)
+        return await asyncio.to_thread(read_energy, self.gpu_ids)
+
+    def watch(self) -> GpuWatch:
+        """Reads the devices, and hears their errors, whenever it is told to."""
+        return GpuWatch(self.gpu_ids)
 
     @property
     def flags(self) -> set[str]:

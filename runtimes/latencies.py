@@ -121,7 +121,15 @@ def came_whole(columns: RequestColumns) -> bool:
 
 
 def good_requests(columns: RequestColumns, limits_ms: Mapping[str, float]) -> Truths:
-    """Completed requests within every limit.
+    """Completed requests within every limit, each as `within_limit` says."""
+    good = columns.completed.copy()
+    for metric, limit_ms in limits_ms.items():
+        good &= within_limit(columns, metric, limit_ms)
+    return good
+
+
+def within_limit(columns: RequestColumns, metric: str, limit_ms: float) -> Truths:
+    """Completed requests whose `metric` is at most `limit_ms`.
 
     A value that a request cannot have passes, such as the TPOT of a single token; one that it has
     but nobody knows does not, such as that of an answer that came whole.
@@ -139,11 +147,8 @@ def good_requests(columns: RequestColumns, limits_ms: Mapping[str, float]) -> Tr
         "itl_ms": (itl_ms, columns.streamed & (gaps > 0), columns.several),
         "e2e_ms": ((end_ns - sent_ns) / 1e6, columns.completed, columns.completed),
     }
-    good = columns.completed.copy()
-    for metric, limit_ms in limits_ms.items():
-        value_ms, known, has = values_ms[metric]
-        good &= np.where(known, value_ms <= limit_ms, ~has)
-    return good
+    value_ms, known, has = values_ms[metric]
+    return np.asarray(columns.completed & np.where(known, value_ms <= limit_ms, ~has))
 
 
 def _has_tpot(columns: RequestColumns) -> Truths:

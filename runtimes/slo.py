@@ -55,7 +55,7 @@ class Slo:
 
     limits: tuple[SloLimit, ...] = ()
 
-    def request_limits_ms(self) -> Mapping[str, float]:
+    def request_limits(self) -> Mapping[str, SloLimit]:
         """Per metric, what one request must meet: the limit of the highest percentile named.
 
         A metric limited only in its mean puts no limit on a single request.
@@ -67,4 +67,8 @@ class Slo:
                 continue
             if known is None or limit.percentile > (known.percentile or 0.0):
                 highest[limit.metric] = limit
-        return {metric: limit.limit_ms for metric, limit in highest.items()}
+        return highest
+
+    def request_limits_ms(self) -> Mapping[str, float]:
+        """`request_limits` as numbers, ms."""
+        return {metric: limit.limit_ms for metric, limit in self.request_limits().items()}

@@ -25,6 +25,8 @@ from runtimes.parallel import DEGREES
 from runtimes.presets import LAYOUT_PRESETS, PRECISION_PRESETS
 from runtimes.quantization import PRECISIONS
 from runtimes.slo import LATENCY_METRICS, Slo, SloLimit
+from runtimes.telemetry.nvml import GPU_METRICS
+from runtimes.telemetry.throttling import THROTTLE_REASONS
 from runtimes.version import __version__
 from runtimes.workloads.base import WORKLOADS, WorkloadContext
 from runtimes.workloads.lengths import DISTRIBUTIONS
@@ -173,9 +175,10 @@ def test_every_state_and_disqualifying_flag_is_documented() -> None:
 
 def test_the_record_names_every_file_of_a_run() -> None:
     layout = RunLayout(Path("run"))
-    names = ["experiment.yaml", "lock", "report.html", "live/status.json", "live/metrics.prom"]
+    names = ["experiment.yaml", "lock", "report.html", "live/status.json"]
+    names += ["live/metrics.prom", "live/targets.json"]
     files = {layout.experiment, layout.lock, layout.report, layout.live_status}
-    files.add(layout.final_metrics)
+    files |= {layout.final_metrics, layout.live_targets}
     assert {path.relative_to("run").as_posix() for path in files} == set(names)
     assert not missing(RECORD, names)
     folders = [layout.trials_dir, layout.stages_dir, layout.requests_dir, layout.samples_dir]
@@ -206,6 +209,17 @@ def test_every_metric_is_documented_and_every_documented_metric_exists() -> None
 def test_canonical_metrics_are_what_the_record_says() -> None:
     for name in CANONICAL_METRICS:
         assert name.endswith(("_total", "_ratio")) or name.startswith("requests_")
+    assert table_names("### Metrics of engines") == list(CANONICAL_METRICS)
+    assert table_names("### Metrics of devices") == list(GPU_METRICS)
+    reasons = [f"| {bit} | `{name}`" for bit, name in THROTTLE_REASONS.items()]
+    assert not [row for row in reasons if row not in RECORD]
+
+
+def table_names(title: str) -> list[str]:
+    """What the first table below a title of the record names in its first column, in order."""
+    section = RECORD.partition(f"\n{title}\n")[2]
+    rows = section[section.index("|---") :].partition("\n\n")[0].splitlines()[1:]
+    return [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
 
 
 def experiments() -> Iterator[tuple[str, str]]:

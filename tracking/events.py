@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import ClassVar, TypeAlias, get_args
 
 from runtimes.errors import RunFolderError
 from runtimes.json_types import Json
+
+
+class Ending(StrEnum):
+    """How a driver left a run, or that none has; the value is what the journal carries."""
+
+    COMPLETE = "complete"
+    """Nothing is left to try."""
+    BUDGET = "budget"
+    """GPU hours or wall clock are spent."""
+    STOPPED = "stopped"
+    """Somebody, or the loss of all devices, stopped it; there may be more to try."""
+    RUNNING = "running"
+    """A driver is at work."""
+    KILLED = "killed"
+    """The last driver left without a word."""
+    UNKNOWN = ""
+    """It ended, and its record, of an older version, does not say how."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Ending:
+        return cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +66,18 @@ class BundleTaken:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """The sampler, or the baseline, named the parameters of trial `number`."""
+    """The sampler, or the baseline, named the parameters of trial `number`.
+
+    `reference` marks the configuration by which nodes are told apart, which runs on `node` alone.
+    """
 
     number: int
     engine: str
     values: Mapping[str, Json]
     config_id: str
     baseline: bool = False
+    reference: bool = False
+    node: str = ""
     kind: ClassVar[str] = "proposed"
 
 
@@ -63,7 +90,11 @@ class SpaceExhausted:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """An attempt got devices and was started; `predicted` are figures of its trial, by name."""
+    """An attempt got devices and was started; `predicted` are figures of its trial, by name.
+
+    `communication_ratio` is the predicted share of a decode step that goes to communication between
+    GPUs, 0 to 1; None where nothing is predicted.
+    """
 
     number: int
     attempt: int
@@ -71,6 +102,7 @@ class Launched:
     node: str
     gpu_ids: list[str] = field(default_factory=list)
     predicted: Mapping[str, float] = field(default_factory=dict)
+    communication_ratio: float | None = None
     kind: ClassVar[str] = "launched"
 
 
@@ -158,7 +190,11 @@ class RunEnded:
     """The driver left in good order."""
 
     reason: str
+    ending: Ending = Ending.UNKNOWN
     kind: ClassVar[str] = "run_ended"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ending", Ending(self.ending))  # the journal holds its value
 
 
 Event: TypeAlias = (

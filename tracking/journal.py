@@ -79,8 +79,8 @@ class Journal:
         self.close()
 
     def _new_segment(self) -> int:
-        segments = _segments(self._folder)
-        number = int(segments[-1].stem) + 1 if segments else 1
+        known = segments(self._folder)
+        number = int(known[-1].stem) + 1 if known else 1
         path = self._folder / f"{number:08d}.jsonl"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         sync_folder(self._folder)
@@ -97,15 +97,17 @@ def read_journal(folder: Path) -> list[tuple[float, Event]]:
         RunFolderError: another line is damaged, or an event is of a newer servetune; the message
             names file and line.
     """
-    return [event for segment in _segments(folder) for event in _read_segment(segment)]
+    return [event for segment in segments(folder) for event in read_segment(segment)]
 
 
-def _segments(folder: Path) -> list[Path]:
+def segments(folder: Path) -> list[Path]:
+    """The journal's files in their order; all but the last are complete for good."""
     found = (path for path in folder.glob("*.jsonl") if _SEGMENT.fullmatch(path.name))
     return sorted(found, key=lambda path: int(path.stem))
 
 
-def _read_segment(path: Path) -> Iterator[tuple[float, Event]]:
+def read_segment(path: Path) -> Iterator[tuple[float, Event]]:
+    """The events of one file; raises as `read_journal`."""
     lines = path.read_bytes().split(b"\n")
     complete = lines[:-1]  # what follows the last newline is empty or torn
     for number, line in enumerate(complete, start=1):

@@ -7,12 +7,72 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 from runtimes.errors import RunFolderError
+
+TableName: TypeAlias = Literal["trials", "stages", "requests", "samples"]
+"""A table of the record, and the folder that holds it."""
+
+TABLES: tuple[TableName, ...] = get_args(TableName)
+
+STAGE_LEVEL = 0
+"""Level of a file of one stage, which stands while its attempt runs."""
+ATTEMPT_LEVEL = 1
+"""Level of a file of one attempt."""
 
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _RUN_ID = re.compile(r".+-(?P<stamp>\d{8}T\d{6}Z)-[0-9a-f]{4}")
 _SHOWN_RUNS = 5
+_OF_ATTEMPT = re.compile(
+    r"trial-(?P<number>\d+)-(?P<attempt>\d+)(?:-stage-(?P<stage>\d+))?\.parquet"
+)
+_MERGED = re.compile(
+    r"trials-(?P<first>\d+)-(?P<last>\d+)-level-(?P<level>\d+)-(?P<sequence>\d+)\.parquet"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RecordFile:
+    """A file of one of the `TABLES`, as its name tells.
+
+    Ordered as readers want them: what was merged last comes first.
+
+    Attributes:
+        order: sort key: minus the level, then the numbers.
+        first, last: trials between which those of its rows lie, both included.
+        level: `STAGE_LEVEL`, `ATTEMPT_LEVEL`, or one more than any of the files it was merged of.
+        attempt, stage: of a file of one attempt, or of one stage of it.
+        sequence: tells merged files of the same trials apart.
+    """
+
+    order: tuple[int, ...]
+    path: Path
+    first: int
+    last: int
+    level: int
+    attempt: int | None = None
+    stage: int | None = None
+    sequence: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> RecordFile | None:
+        """What the name of `path` says; None for a name that is none of the record's."""
+        if match := _OF_ATTEMPT.fullmatch(path.name):
+            number, attempt = int(match["number"]), int(match["attempt"])
+            stage = None if match["stage"] is None else int(match["stage"])
+            level = ATTEMPT_LEVEL if stage is None else STAGE_LEVEL
+            order = (-level, number, attempt, stage or 0)
+            return cls(order, path, number, number, level, attempt, stage)
+        if match := _MERGED.fullmatch(path.name):
+            first, last, level, sequence = map(int, match.groups())
+            order = (-level, first, last, sequence)
+            return cls(order, path, first, last, level, sequence=sequence)
+        return None
+
+    def may_hold(self, number: int) -> bool:
+        """Whether rows of trial `number` can be in it."""
+        return self.first <= number <= self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +136,11 @@ class RunLayout:
         return self.live_dir / "status.json"
 
     @property
+    def live_targets(self) -> Path:
+        """What Prometheus can scrape at this instant, in the format of its `file_sd_configs`."""
+        return self.live_dir / "targets.json"
+
+    @property
     def final_metrics(self) -> Path:
         """The exporter's last exposition, kept when it stops serving."""
         return self.live_dir / "metrics.prom"
@@ -84,36 +149,44 @@ class RunLayout:
     def report(self) -> Path:
         return self.root / "report.html"
 
-    def trial_file(self, number: int, attempt: int) -> Path:
-        return self.trials_dir / f"{_attempt(number, attempt)}.parquet"
+    def folder(self, table: TableName) -> Path:
+        """Where the files of a table are."""
+        return self.root / table
 
-    def stage_file(self, number: int, attempt: int, stage: int) -> Path:
-        return self.stages_dir / f"{_attempt(number, attempt)}-stage-{stage:03d}.parquet"
+    def attempt_file(self, table: TableName, number: int, attempt: int) -> Path:
+        """The rows of one attempt."""
+        return self.folder(table) / f"{_attempt(number, attempt)}.parquet"
 
-    def requests_file(self, number: int, attempt: int, stage: int) -> Path:
-        return self.requests_dir / f"{_attempt(number, attempt)}-stage-{stage:03d}.parquet"
+    def stage_part(self, table: TableName, number: int, attempt: int, stage: int) -> Path:
+        """The rows of one stage, until its attempt ends."""
+        return self.folder(table) / f"{_attempt(number, attempt)}-stage-{stage:03d}.parquet"
 
-    def samples_file(self, number: int, attempt: int) -> Path:
-        return self.samples_dir / f"{_attempt(number, attempt)}.parquet"
+    def stage_parts(self, table: TableName, number: int, attempt: int) -> list[Path]:
+        """The files there are of single stages of one attempt, in their order."""
+        return sorted(self.folder(table).glob(f"{_attempt(number, attempt)}-stage-*.parquet"))
+
+    def merged_file(
+        self, table: TableName, first: int, last: int, level: int, sequence: int
+    ) -> Path:
+        """The rows of many attempts, of trials `first` to `last`."""
+        name = f"trials-{first:05d}-{last:05d}-level-{level}-{sequence:06d}.parquet"
+        return self.folder(table) / name
+
+    def files(self, table: TableName) -> list[RecordFile]:
+        """The files there are of a table, in the order of `RecordFile`."""
+        found = (RecordFile.of(path) for path in self.folder(table).glob("*.parquet"))
+        return sorted(file for file in found if file is not None)
+
+    def files_of(self, table: TableName, number: int) -> list[RecordFile]:
+        """Those that can hold rows of trial `number`."""
+        return [file for file in self.files(table) if file.may_hold(number)]
+
+    def events_file(self, first: int, last: int) -> Path:
+        """The events of the journal's segments `first` to `last`."""
+        return self.events_dir / f"segments-{first:08d}-{last:08d}.parquet"
 
     def log_file(self, number: int, attempt: int) -> Path:
         return self.logs_dir / f"{_attempt(number, attempt)}.log"
-
-    def trial_files(self) -> list[Path]:
-        """The trial files there are, sorted by name."""
-        return sorted(self.trials_dir.glob("trial-*.parquet"))
-
-    def stage_files(self) -> list[Path]:
-        """The stage files there are, sorted by name."""
-        return sorted(self.stages_dir.glob("trial-*.parquet"))
-
-    def requests_files(self, number: int) -> list[Path]:
-        """The request files of trial `number`, every attempt and stage, sorted by name."""
-        return sorted(self.requests_dir.glob(f"trial-{number:05d}-*.parquet"))
-
-    def samples_files(self, number: int) -> list[Path]:
-        """The sample files of trial `number`, every attempt, sorted by name."""
-        return sorted(self.samples_dir.glob(f"trial-{number:05d}-*.parquet"))
 
     def create(self) -> None:
         """Make the run folder and those in it; folders that exist are kept."""

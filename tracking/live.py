@@ -23,6 +23,8 @@ class LiveFigures:
             stage began; None where the engine does not count them.
         prompt_tokens, generation_tokens, preemptions: the engine's counters since it started;
             None where it has none.
+        scrape_errors: scrapes of the engine that brought nothing, since the stage began; 0 for
+            one that has no metrics.
     """
 
     number: int
@@ -44,6 +46,7 @@ class LiveFigures:
     prompt_tokens: float | None = None
     generation_tokens: float | None = None
     preemptions: float | None = None
+    scrape_errors: int = 0
 
     @property
     def progress(self) -> str:

@@ -1,11 +1,11 @@
-"""A small HTTP server for one page of text: `/metrics`."""
+"""A small HTTP server for pages that are made when they are asked for, `/metrics` among them."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -13,24 +13,27 @@ from socketserver import ThreadingTCPServer
 from runtimes.errors import UserError
 
 Render = Callable[[str], tuple[bytes, str]]
-"""`Accept` header → body and content type."""
+"""`Accept` header → body and content type of a page."""
 
 
 class MetricsServer:
-    """Serves `render` from its own thread until `close`, which leaves no thread and no socket.
+    """Serves `pages` from its own thread until `close`, which leaves no thread and no socket.
 
     Args:
         host: address to listen on.
         port: port to listen on; 0 takes any free one.
-        render: called on a thread of the server, once a request.
+        pages: by path; called on a thread of the server, once a request.
+
+    Attributes:
+        url: of `/metrics`.
 
     Raises:
         UserError: nothing can listen there.
     """
 
-    def __init__(self, host: str, port: int, render: Render) -> None:
+    def __init__(self, host: str, port: int, pages: Mapping[str, Render]) -> None:
         try:
-            self._server = _Server(host, port, render)
+            self._server = _Server(host, port, pages)
         except (OSError, OverflowError) as error:
             raise UserError(_cannot_listen(host, port, error)) from None
         shown = f"[{host}]" if ":" in host else host
@@ -53,9 +56,9 @@ class _Server(ThreadingTCPServer):
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self, host: str, port: int, render: Render) -> None:
+    def __init__(self, host: str, port: int, pages: Mapping[str, Render]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.render = render
+        self.pages = pages
         super().__init__((host, port), _Handler)
 
 
@@ -64,10 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 2.0
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(HTTPStatus.NOT_FOUND, "only /metrics is served here")
+        page = self.server.pages.get(self.path.partition("?")[0])
+        if page is None:
+            known = " and ".join(self.server.pages)
+            self.send_error(HTTPStatus.NOT_FOUND, f"only {known} can be read here")
             return
-        body, content_type = self.server.render(self.headers.get("Accept", ""))
+        body, content_type = page(self.headers.get("Accept", ""))
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

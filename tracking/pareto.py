@@ -14,20 +14,34 @@ def pareto_front(data: RunData) -> list[TrialRecord]:
 
     Taken among those that meet the SLO when any does, otherwise among all; in order of number.
     """
-    measured = [
-        trial
-        for trial in data.last_attempts()
-        if trial.state is TrialState.COMPLETED
-        and all(goal.name in trial.objectives for goal in data.goals)
-    ]
-    meeting = [trial for trial in measured if meets_slo(trial)]
-    front: list[TrialRecord] = []
-    for trial in meeting or measured:
-        if any(_dominates(known, trial, data.goals) for known in front):
-            continue
-        front = [known for known in front if not _dominates(trial, known, data.goals)]
-        front.append(trial)
-    return front
+    front = ParetoFront(data.goals)
+    for trial in data.last_attempts():
+        front.add(trial)
+    return front.trials
+
+
+class ParetoFront:
+    """`pareto_front` of trials that come one by one; it remembers only those that count."""
+
+    def __init__(self, goals: Sequence[Goal]) -> None:
+        self._goals = goals
+        self._meeting: list[TrialRecord] = []
+        self._failing: list[TrialRecord] = []
+
+    def add(self, trial: TrialRecord) -> None:
+        """Take in a trial's last attempt."""
+        known = all(goal.name in trial.objectives for goal in self._goals)
+        if trial.state is not TrialState.COMPLETED or trial.reference or not known:
+            return
+        front = self._meeting if meets_slo(trial) else self._failing
+        if not any(_dominates(other, trial, self._goals) for other in front):
+            front[:] = [other for other in front if not _dominates(trial, other, self._goals)]
+            front.append(trial)
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """The front, in the order in which its trials came."""
+        return list(self._meeting or self._failing)
 
 
 def meets_slo(trial: TrialRecord) -> bool:

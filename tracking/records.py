@@ -23,6 +23,7 @@ DISQUALIFYING = frozenset(
     {
         "cache_contaminated",
         "client_limited",
+        "gpu_errors",
         "gpu_foreign",
         "gpu_throttled",
         "long_output",
@@ -33,6 +34,18 @@ DISQUALIFYING = frozenset(
     }
 )
 """Flags of a measurement that says something else than how fast the engine serves."""
+
+FLAGS = DISQUALIFYING | {
+    ACCURACY_UNVERIFIED,
+    "attached_simulator",
+    "content_sensitive",
+    "gpu_dirty",
+    "not_steady",
+    "port_taken",
+    "request_errors",
+    "simulator_late",
+}
+"""Flags that an attempt of a study may end with."""
 
 
 @dataclass(frozen=True, slots=True)

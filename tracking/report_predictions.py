@@ -10,10 +10,9 @@ from statistics import median
 
 from search.perfmodel.expected import FIGURES, Estimate, measured_figures
 from search.trial import TrialState
-from tracking import svg
 from tracking.records import TrialRecord
+from tracking.report_table import left_out
 from tracking.run_data import RunData
-from tracking.scatter import engines_of
 from tracking.words import count, figure, printable
 
 SHOWN = {
@@ -23,10 +22,8 @@ SHOWN = {
 }
 """Words and unit of each figure."""
 
-_SIZE = 420.0
-_LEFT = 72.0
-_MARGIN = 34.0
-_BOTTOM = 48.0
+MAX_TRIALS = 500
+"""Trials listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +79,14 @@ class PredictionsView:
     """What the report shows of the predictions.
 
     Attributes:
-        drawing: markup.
+        trials: at most `MAX_TRIALS`.
+        more: how many trials are not listed one by one; empty for none.
         left_out: how many trials are not compared, and why; empty for none.
     """
 
     engines: tuple[EngineErrors, ...]
     trials: tuple[TrialErrors, ...]
-    drawing: str
+    more: str
     left_out: str
 
 
@@ -96,16 +94,16 @@ def predictions_view(data: RunData) -> PredictionsView | None:
     """None for a study of whose measured trials nothing was predicted."""
     found = comparisons(data)
     trials = {one.trial.number: one.trial for each in found.values() for one in each}
-    left_out = _left_out(data)
-    if not trials and not left_out:
+    doubtful = _left_out(data)
+    if not trials and not doubtful:
         return None
     ordered = [trials[number] for number in sorted(trials)]
     engines = sorted({trial.engine for trial in ordered})
     return PredictionsView(
         tuple(_of_engine(engine, ordered, found) for engine in engines),
-        tuple(_of_trial(trial, found) for trial in ordered),
-        _drawing(found["output_throughput"]),
-        left_out,
+        tuple(_of_trial(trial, found) for trial in ordered[:MAX_TRIALS]),
+        left_out(len(ordered), MAX_TRIALS, "the folder trials/"),
+        doubtful,
     )
 
 
@@ -202,37 +200,3 @@ def _percent(share: float) -> str:
 
 def _signed(share: float) -> str:
     return f"{100 * share:+.0f} %".replace("-", "−")
-
-
-def _drawing(found: Sequence[Comparison]) -> str:
-    """Predicted output throughput per GPU across, measured up, each trial a point."""
-    if not found:
-        return ""
-    root = svg.drawing(_SIZE + _LEFT, _SIZE, "Predicted against measured output throughput per GPU")
-    most = 1.08 * max(max(_per_gpu(one)) for one in found)
-    across = svg.Scale(0.0, most, _LEFT, _LEFT + _SIZE - _MARGIN)
-    up = svg.Scale(0.0, most, _SIZE - _BOTTOM, _MARGIN)
-    svg.vertical_axis(root, up, across.start, across.end, "measured output tokens/s/GPU")
-    svg.horizontal_axis(root, across, up.end, up.start, "predicted output tokens/s/GPU")
-    svg.polyline(root, [(across(0), up(0)), (across(most), up(most))], class_="front")
-    styles = {
-        name: (shape, colour) for name, shape, colour in engines_of(one.trial for one in found)
-    }
-    for one in found:
-        predicted, measured = _per_gpu(one)
-        shape, colour = styles[one.trial.engine]
-        verdict = "met" if one.within else "missed"
-        element = svg.mark(
-            root, shape, across(predicted), up(measured), 6,
-            class_=f"point engine-{colour} {verdict}", data_trial=str(one.trial.number),
-        )  # fmt: skip
-        svg.tooltip(
-            element,
-            f"trial {one.trial.number}: {one.trial.engine} on {count(one.trial.gpus, 'GPU')}\n"
-            f"predicted {figure(predicted)}, measured {figure(measured)} tokens/s/GPU",
-        )
-    return svg.text_of(root)
-
-
-def _per_gpu(one: Comparison) -> tuple[float, float]:
-    return one.predicted.value / one.trial.gpus, one.measured / one.trial.gpus

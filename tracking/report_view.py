@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import yaml
 
 from runtimes.measurement import Distribution
 from runtimes.slo import SloVerdict
-from search.trial import LAYOUT_PRESET, PRECISION_PRESET, TrialState
+from search.analysis.differences import Verdict
+from search.trial import TrialState
+from tracking.gain import CONFIDENCE
 from tracking.pareto import meets_slo
 from tracking.records import TrialRecord
+from tracking.report_params import parameter_pairs, shortened
 from tracking.run_data import Goal, RunData
 from tracking.summary import Summary, all_flags
 from tracking.words import (
@@ -22,9 +25,12 @@ from tracking.words import (
     objective_unit,
     objective_value,
     objective_words,
-    parameter,
     printable,
 )
+
+MAX_TRIALS = 2_000
+"""Rows of the table of trials."""
+MAX_EXPERIMENT_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +68,6 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureRow:
-    """One failed attempt."""
-
-    trial: int
-    attempt: int
-    engine: str
-    params: tuple[tuple[str, str], ...]
-    message: str
-    remedy: str
-    exit_words: str
-    log_tail: str
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Failures of one kind."""
-
-    kind: str
-    rows: tuple[FailureRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class EngineConfigView:
     """What the best trial's engine said it resolved its configuration to."""
 
@@ -107,8 +91,11 @@ def headline(data: RunData, summary: Summary) -> str:
         words += " within the service-level objective"
     if best.baseline:
         return f"{words}. It is the engine's own default configuration: nothing beat it."
-    if summary.gain_ratio is None:
+    gain = summary.gain
+    if summary.gain_ratio is None or gain is None:
         return f"{words}."
+    if gain.low is not None and gain.verdict is not Verdict.BETTER:
+        return f"{words}. No gain over {gain.whose} (trial {gain.trial}) is shown."
     return f"{words}, {gain_words(goal, summary.gain_ratio)} (trial {summary.baseline_trial})."
 
 
@@ -162,12 +149,22 @@ def _gpu_tile(summary: Summary) -> Tile:
 
 
 def _gain_tile(summary: Summary) -> Tile:
-    goal = summary.goal.name
-    if summary.gain_ratio is None or summary.baseline_value is None:
-        return Tile("gain over defaults", "–", note="no baseline measured")
-    tone = "good" if summary.gain_ratio >= 1.005 else ""
-    note = f"from {objective_value(goal, summary.baseline_value)}; one measurement each"
-    return Tile("gain over defaults", f"{summary.gain_ratio:.2f}", "times", note, tone)
+    name, gain = "gain over defaults", summary.gain
+    if summary.best is not None and summary.best.baseline:
+        return Tile(name, "1.00", "times", "the best trial has an engine's defaults")
+    if gain is None:
+        return Tile(name, "–", note="no baseline measured")
+    if not gain.comparable or gain.ratio is None:
+        why = "breaks the SLO" if gain.unmet else "cannot be compared"
+        return Tile(name, "–", note=f"trial {gain.trial}, {gain.whose}, {why}")
+    value = f"{gain.ratio:.2f}"
+    if gain.low is None or gain.high is None:
+        reference = objective_value(summary.goal.name, summary.baseline_value or 0.0)
+        return Tile(name, value, "times", f"from {reference}; one measurement each")
+    note = f"{gain.low:.2f} to {gain.high:.2f} times at {CONFIDENCE}"
+    if gain.verdict is not Verdict.BETTER:
+        return Tile(name, value, "times", f"{note}: no gain shown")
+    return Tile(name, value, "times", note, "good")
 
 
 def _limit_tile(verdict: SloVerdict) -> Tile:
@@ -179,13 +176,21 @@ def _limit_tile(verdict: SloVerdict) -> Tile:
 
 
 def trial_rows(data: RunData, summary: Summary) -> list[TrialRow]:
-    """The latest attempt of each trial: best first, unmeasured ones last, then by number."""
+    """The latest attempt of each trial: best first, unmeasured ones last, then by number.
+
+    At most `MAX_TRIALS`.
+    """
     front = set(summary.pareto_trials)
     best = summary.best.trial if summary.best is not None else None
     return [
         _trial_row(trial, data, best=trial.number == best, pareto=trial.number in front)
-        for trial in sorted(data.last_attempts(), key=lambda trial: _order(trial, data))
+        for trial in ordered_trials(data)[:MAX_TRIALS]
     ]
+
+
+def ordered_trials(data: RunData) -> list[TrialRecord]:
+    """The latest attempt of each trial in the order of the report's tables."""
+    return sorted(data.last_attempts(), key=lambda trial: _order(trial, data))
 
 
 def _order(trial: TrialRecord, data: RunData) -> tuple[bool, bool, float, int]:
@@ -207,7 +212,7 @@ def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -
         state=trial.state.value,
         engine=printable(trial.engine),
         gpus=trial.gpus,
-        params=_params(trial),
+        params=parameter_pairs(trial.params),
         objectives=tuple(figure(trial.objectives.get(goal.name)) for goal in data.goals),
         ttft_p99=_p99(measured.ttft_ms if measured is not None else None),
         tpot_p99=_p99(measured.tpot_ms if measured is not None else None),
@@ -216,54 +221,15 @@ def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -
         slo="" if not verdicts else "broken" if broken else "met",
         slo_words="; ".join(broken),
         flags=tuple(flag_words(printable(flag)) for flag in all_flags(trial)),
-        reason=printable(reason),
+        reason=shortened(printable(reason)),
         best=best,
         baseline=trial.baseline,
         pareto=pareto,
     )
 
 
-def _params(trial: TrialRecord) -> tuple[tuple[str, str], ...]:
-    """Parameters as text; a preset that is not taken says nothing."""
-    presets = (LAYOUT_PRESET, PRECISION_PRESET)
-    return tuple(
-        (printable(name), printable(parameter(value)))
-        for name, value in trial.params.items()
-        if not (name in presets and value is None)
-    )
-
-
 def _p99(latency: Distribution | None) -> str:
     return figure(latency.p99 if latency is not None else None)
-
-
-def failure_groups(trials: Iterable[TrialRecord]) -> list[FailureGroup]:
-    """Failed attempts by kind, the most frequent kind first."""
-    rows: dict[str, list[FailureRow]] = {}
-    for trial in trials:
-        failure = trial.failure
-        if failure is None:
-            continue
-        rows.setdefault(failure.kind.value.replace("_", " "), []).append(
-            FailureRow(
-                trial=trial.number,
-                attempt=trial.attempt,
-                engine=printable(trial.engine),
-                params=_params(trial),
-                message=printable(failure.message),
-                remedy=printable(failure.remedy),
-                exit_words=_exit_words(failure.exit_code),
-                log_tail=printable(failure.log_tail),
-            )
-        )
-    groups = [FailureGroup(kind, tuple(found)) for kind, found in rows.items()]
-    return sorted(groups, key=lambda group: (-len(group.rows), group.kind))
-
-
-def _exit_words(exit_code: int | None) -> str:
-    if exit_code is None:
-        return ""
-    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def provenance(data: RunData) -> list[tuple[str, str]]:
@@ -278,9 +244,13 @@ def provenance(data: RunData) -> list[tuple[str, str]]:
         add("model", trial.model)
         add("model revision", trial.model_revision)
         add("GPU", trial.gpu_model)
+        add("driver", trial.driver_version)
+        add("CUDA", trial.cuda_version)
         add("node", trial.node)
         add("seed", trial.seed)
         add(f"{trial.engine} version", trial.engine_version)
+        add("environment hash", trial.environment_hash)
+        add("compile cache", trial.compile_cache)
         for name, version in trial.versions.items():
             add(name.replace("_", " "), version)
     return [(printable(name), _side_by_side(sorted(found))) for name, found in values.items()]
@@ -297,14 +267,19 @@ def engine_config(data: RunData) -> EngineConfigView | None:
     if best is None or not best.engine_config:
         return None
     rows = tuple(
-        (printable(name), printable(value)) for name, value in sorted(best.engine_config.items())
+        (shortened(printable(name)), shortened(printable(value)))
+        for name, value in sorted(best.engine_config.items())
     )
     return EngineConfigView(f"Configuration that trial {best.number} resolved to", rows)
 
 
 def experiment_yaml(experiment: Mapping[str, object]) -> str:
-    """The experiment as its file would read."""
-    return printable(yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True))
+    """The experiment as its file would read; of a long one its beginning."""
+    text = printable(yaml.safe_dump(dict(experiment), sort_keys=False, allow_unicode=True))
+    if len(text) <= MAX_EXPERIMENT_CHARACTERS:
+        return text
+    more = len(text) - MAX_EXPERIMENT_CHARACTERS
+    return f"{text[:MAX_EXPERIMENT_CHARACTERS]}\n… {more:,} characters more in experiment.yaml"
 
 
 def gpu_time(summary: Summary) -> str:

@@ -9,6 +9,7 @@ from runtimes.engines.base import ENGINES
 from runtimes.json_types import Json
 from search.goals import Goal
 from search.trial import TrialState
+from tracking.events import Ending
 from tracking.records import StageRecord, TrialRecord
 
 __all__ = ["Goal", "RunData"]
@@ -28,6 +29,9 @@ class RunData:
         capacity_gpu_seconds: GPU-seconds it held them, over all drivers of the run.
         excluded: reason → combinations excluded before launch.
         ended: why the run ended; empty while it runs or when it was killed.
+        ending: how.
+        communication_ratios: by number of the trial, the share of a decode step that it was
+            predicted to spend on communication between GPUs, 0 to 1; only where that was predicted.
     """
 
     run: str
@@ -40,12 +44,21 @@ class RunData:
     capacity_gpu_seconds: float | None = None
     excluded: Mapping[str, int] = field(default_factory=dict)
     ended: str = ""
+    ending: Ending = Ending.UNKNOWN
+    communication_ratios: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def attached(self) -> bool:
         """True where only servers of somebody else's were measured, so that no GPU was held."""
         engines = self.experiment.get("engines")
         return isinstance(engines, Mapping) and bool(engines) and all(map(attaches, engines))
+
+    @property
+    def gpu_price_per_hour(self) -> float | None:
+        """What a GPU costs, as the experiment says; None where it does not."""
+        cluster = self.experiment.get("cluster")
+        price = cluster.get("gpu_price_per_hour") if isinstance(cluster, Mapping) else None
+        return float(price) if isinstance(price, int | float) else None
 
     def last_attempts(self) -> list[TrialRecord]:
         """The latest attempt of each trial."""
@@ -62,17 +75,20 @@ class RunData:
         When none meets it, the one that breaks it least, so that the answer is never empty
         while something was measured; ties go to fewer GPUs, then to the earlier trial.
         """
-        return next(iter(self._ranked()), None)
+        return next(iter(self.ranked()), None)
 
     def best_lossless(self) -> TrialRecord | None:
         """The same among trials whose precision costs no accuracy."""
-        return next((trial for trial in self._ranked() if trial.lossless), None)
+        return next((trial for trial in self.ranked() if trial.lossless), None)
 
-    def _ranked(self) -> list[TrialRecord]:
+    def ranked(self) -> list[TrialRecord]:
+        """Completed trials with the deciding objective, from best to worst."""
         completed = [
             trial
             for trial in self.last_attempts()
-            if trial.state is TrialState.COMPLETED and self.goals[0].name in trial.objectives
+            if trial.state is TrialState.COMPLETED
+            and not trial.reference
+            and self.goals[0].name in trial.objectives
         ]
         return sorted(completed, key=lambda trial: rank(self.goals[0], trial))
 

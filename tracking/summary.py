@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from runtimes.failure import FailureKind
 from runtimes.slo import SloVerdict
+from tracking.gain import Gain, baselines, gains
+from tracking.nodes import node_caveats
 from tracking.noise import not_surely_worse
 from tracking.pareto import meets_slo, pareto_front
 from tracking.prompt_counts import prompt_count_note
 from tracking.records import TrialRecord
 from tracking.run_data import Goal, RunData, attaches
+from tracking.why import Loss, losses
 from tracking.words import flag_words, objective_words, shell_command
 
 
@@ -74,10 +77,14 @@ class Summary:
     Attributes:
         best: None while nothing was measured.
         lossless: the best trial whose precision costs no accuracy, where `best` is another.
-        baseline_value: deciding objective of the first trial of an engine's defaults.
+        baseline_trial, baseline_value: the defaults of the best trial's engine, or of another one
+            where that has none that completed, and their deciding objective.
+        gains: what the best trial gains over those defaults, first, and over those of other engines
+            that are better; empty when it is an engine's defaults itself, and without defaults.
         gain_ratio: how many times better than the baseline: best over baseline where more is
-            better, baseline over best where less is. One measurement each; a caveat says where the
-            difference is within their noise.
+            better, baseline over best where less is. None where that would mislead, as over a
+            baseline that breaks the SLO; `gains` says what can be compared then.
+        why: why the runner-up lost, and why the defaults did where they are another trial.
         counts: trials by state, each by its latest attempt; states without trials are absent.
         attempts: attempts of all trials, retries included.
         pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
@@ -97,6 +104,8 @@ class Summary:
     baseline_trial: int | None
     baseline_value: float | None
     gain_ratio: float | None
+    gains: tuple[Gain, ...]
+    why: tuple[Loss, ...]
     counts: Mapping[str, int]
     attempts: int
     pareto_trials: tuple[int, ...]
@@ -108,6 +117,11 @@ class Summary:
     busy_gpu_seconds: float
     idle_gpu_seconds: float
     caveats: tuple[str, ...]
+
+    @property
+    def gain(self) -> Gain | None:
+        """Over the defaults of the best trial's own engine; over another's where it has none."""
+        return next(iter(self.gains), None)
 
     @property
     def simulated(self) -> bool:
@@ -122,10 +136,10 @@ class Summary:
 def summarise_run(data: RunData) -> Summary:
     """Sum a run up; nothing is read from disk."""
     goal = data.goals[0]
-    best, baseline = data.best(), data.baseline()
+    best = data.best()
+    found = gains(data, best) if best is not None else ()
+    baseline = _baseline(data, best, found)
     lossless = data.best_lossless() if best is not None and not best.lossless else None
-    if baseline is not None and goal.name not in baseline.objectives:
-        baseline = None
     started, ended = _span(data.trials)
     busy_s = sum(trial.gpu_seconds for trial in data.trials if not attaches(trial.engine))
     span_s = ended - started if started is not None and ended is not None else 0.0
@@ -138,7 +152,9 @@ def summarise_run(data: RunData) -> Summary:
         lossless=_best(lossless, goal) if lossless is not None else None,
         baseline_trial=baseline.number if baseline is not None else None,
         baseline_value=baseline.objectives[goal.name] if baseline is not None else None,
-        gain_ratio=gain_ratio(goal, best, baseline),
+        gain_ratio=_gain_ratio(best, found),
+        gains=found,
+        why=losses(data, best) if best is not None else (),
         counts=dict(counts),
         attempts=len(data.trials),
         pareto_trials=tuple(trial.number for trial in pareto_front(data))
@@ -151,18 +167,22 @@ def summarise_run(data: RunData) -> Summary:
         capacity_gpus=0 if data.attached else data.capacity_gpus,
         busy_gpu_seconds=busy_s,
         idle_gpu_seconds=max(0.0, _held_gpu_seconds(data, span_s) - busy_s),
-        caveats=tuple(_caveats(data, best, baseline)),
+        caveats=tuple(_caveats(data, best, baseline, found)),
     )
 
 
-def gain_ratio(goal: Goal, best: TrialRecord | None, baseline: TrialRecord | None) -> float | None:
-    """How many times better `best` is; None when either is missing or not positive."""
-    if best is None or baseline is None:
-        return None
-    value, reference = best.objectives[goal.name], baseline.objectives[goal.name]
-    if value <= 0 or reference <= 0:
-        return None
-    return value / reference if goal.direction == "maximize" else reference / value
+def _baseline(data: RunData, best: TrialRecord | None, found: Sequence[Gain]) -> TrialRecord | None:
+    """The completed defaults that the best trial is held against first."""
+    if best is None or best.baseline:
+        return best
+    numbers = {gain.trial for gain in found[:1]}
+    return next((trial for trial in baselines(data) if trial.number in numbers), None)
+
+
+def _gain_ratio(best: TrialRecord | None, found: Sequence[Gain]) -> float | None:
+    if best is not None and best.baseline:
+        return 1.0
+    return next((gain.ratio for gain in found[:1] if gain.comparable), None)
 
 
 def _best(trial: TrialRecord, goal: Goal) -> BestTrial:
@@ -224,7 +244,12 @@ def _failures(trials: Sequence[TrialRecord]) -> tuple[FailureNote, ...]:
     )
 
 
-def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | None) -> list[str]:
+def _caveats(
+    data: RunData,
+    best: TrialRecord | None,
+    baseline: TrialRecord | None,
+    found: Sequence[Gain],
+) -> list[str]:
     caveats = []
     if not data.ended:
         how = "measure again with another seed" if data.attached else _resume_words(data.run)
@@ -243,23 +268,51 @@ def _caveats(data: RunData, best: TrialRecord | None, baseline: TrialRecord | No
             "Measured with random weights (`weights: dummy`), which the command loads as well: "
             "take that out of it before you serve anybody."
         )
-    if baseline is None and best.deploy_command:
-        caveats.append("No trial of the engine's defaults was measured, so no gain can be stated.")
-    elif baseline is not None and not meets_slo(baseline):
-        caveats.append(
-            f"The baseline, trial {baseline.number}, breaks the service-level objective: the gain "
-            f"compares {objective_words(data.goals[0].name)} only."
-        )
+    caveats += _gain_caveats(data, best, baseline, found)
     if not best.lossless and data.best_lossless() is None:
         caveats.append("No lossless trial was measured that the best one could be held against.")
     if alike := not_surely_worse(data, best):
         caveats.append(_noise_caveat(data, alike, baseline))
+    caveats += node_caveats(data)
     if note := prompt_count_note(data.trials):
         caveats.append(note)
     if flags := all_flags(best):
         words = "; ".join(flag_words(flag) for flag in flags)
         caveats.append(f"The best trial is flagged: {words}.")
     return caveats
+
+
+def _gain_caveats(
+    data: RunData, best: TrialRecord, baseline: TrialRecord | None, found: Sequence[Gain]
+) -> list[str]:
+    """What stands between the result and a gain over the defaults, and who has better ones."""
+    caveats = []
+    if baseline is None and best.deploy_command:
+        caveats.append(_no_baseline(data, best))
+    caveats += [_sentence(gain.words) for gain in found[:1] if not gain.comparable]
+    caveats += [
+        f"The defaults of {gain.engine} (trial {gain.trial}) are better than those of "
+        f"{best.engine}: {gain.words}."
+        for gain in found
+        if not gain.own and any(other.own for other in found)
+    ]
+    return caveats
+
+
+def _no_baseline(data: RunData, best: TrialRecord) -> str:
+    for trial in baselines(data):
+        if trial.engine == best.engine:
+            why = trial.failure.message if trial.failure is not None else trial.reason
+            because = f": {why}" if why else ""
+            return (
+                f"The engine's defaults (trial {trial.number}) ended {trial.state.value}{because}; "
+                "no gain can be stated."
+            )
+    return "No trial of the engine's defaults was measured, so no gain can be stated."
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _resume_words(run: str) -> str:

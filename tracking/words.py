@@ -28,6 +28,7 @@ _FLAG_WORDS = {
     "cache_contaminated": "its prefix cache held more or less than the workload means it to",
     "content_sensitive": "its speed depends on what is generated, and its prompts mean nothing",
     "port_taken": "something still listened on a port of it after its engine's end",
+    "gpu_errors": "a GPU of it reported an error of its memory or of its driver",
     "gpu_dirty": "memory of a GPU of it stayed in use after its end",
     "gpu_foreign": "somebody else used a GPU of it",
     "gpu_throttled": "a GPU of it was slowed by heat or by its power brake",

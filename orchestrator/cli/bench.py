@@ -100,14 +100,13 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    import sys
-
     from orchestrator.attach import RunningServer, drawn_seed
     from orchestrator.bench import BenchRequest, bench_experiment
     from orchestrator.bench_document import bench_document
     from orchestrator.cli.bench_view import print_bench
     from orchestrator.cli.documents import print_json
     from orchestrator.cli.progress import exit_code, watched_study
+    from orchestrator.cli.stderr import tell
     from orchestrator.study import run
 
     workload, load = _workload(arguments), _load(arguments)
@@ -126,7 +125,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     )
     if arguments.seed is None:
-        print(f"seed     {seed}", file=sys.stderr)
+        tell(f"seed     {seed}")
     result = watched_study(
         lambda observers: run(experiment, results=arguments.results, observers=observers)
     )

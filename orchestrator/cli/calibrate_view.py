@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.cli.console import Stdout
+from orchestrator.cli.stderr import tell
+from orchestrator.logs import as_json
 from orchestrator.node_curves import bus_bytes_per_s
 from runtimes.calibration.run import Begun, Calibration, Device, Event, Failed, Figure
 
@@ -34,15 +36,19 @@ class Screen:
         self._done = 0
 
     def __enter__(self) -> Screen:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not as_json():
             self._status = self._stack.enter_context(self._console.status("starting"))
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def say(self, words: str) -> None:
-        self._console.print(escape(words))
+    def say(self, words: str, markup: str | None = None) -> None:
+        """`markup` is the same with colours, for a terminal."""
+        if as_json():
+            tell(words)
+        else:
+            self._console.print(escape(words) if markup is None else markup)
 
     def on_event(self, event: Event) -> None:
         if isinstance(event, Device):
@@ -55,7 +61,8 @@ class Screen:
         elif isinstance(event, Figure):
             self._done += 1
         elif isinstance(event, Failed):
-            self._console.print(f"[yellow]missing[/]  {escape(f'{event.part}: {event.reason}')}")
+            words = f"{event.part}: {event.reason}"
+            self.say(f"missing  {words}", f"[yellow]missing[/]  {escape(words)}")
         if self._status is not None:
             self._status.update(f"{escape(self._part)}  {self._done} of {self._points}")
 

@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
     layout = import_results(arguments.files, results=arguments.results, gpus=arguments.gpus)
     data = load_run(layout)
     if arguments.json:
-        print_json({**result_document(data), "record": str(layout.root)})
+        print_json({**result_document(data, layout), "record": str(layout.root)})
     else:
         print_stages(data, layout.root)
     return 0

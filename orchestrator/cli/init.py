@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    import sys
-
+    from orchestrator.cli.stderr import tell
     from orchestrator.cli.stdout import write
     from orchestrator.starter import StarterRequest, default_path, starter_file
     from runtimes.errors import UserError
@@ -57,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UserError(f"{out}: is there already; name another file with --out") from None
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
-    print(f"wrote {out}; next: servetune plan {out}", file=sys.stderr)
+    tell(f"wrote {out}; next: servetune plan {out}")
     return 0
 
 

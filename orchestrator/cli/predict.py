@@ -205,9 +205,9 @@ def _serve(arguments: argparse.Namespace, curves: list[NodeCurves]) -> int:
 
 
 def _say_where(url: str) -> None:
-    import sys
+    from orchestrator.cli.stderr import tell
 
-    print(f"listening on {url} (fields: {url}/openapi.json)", file=sys.stderr)
+    tell(f"listening on {url} (fields: {url}/openapi.json)")
 
 
 def _question(arguments: argparse.Namespace) -> WhatIf:

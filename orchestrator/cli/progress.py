@@ -14,6 +14,7 @@ from rich.text import Text
 
 from orchestrator.cli import words
 from orchestrator.cli.documents import print_json, result_document
+from orchestrator.logs import as_json as json_lines
 from orchestrator.messages import Phase
 from orchestrator.observer import Observer, RunInfo, Status
 from orchestrator.scheduler import Waiting
@@ -56,15 +57,18 @@ def shown_study(study: Callable[[Sequence[Observer]], RunResult], *, as_json: bo
     from orchestrator.cli.summary_view import print_summary
 
     result = watched_study(study)
+    layout = RunLayout(result.folder)
     if as_json:
-        print_json(result_document(result.data))
+        print_json(result_document(result.data, layout))
     else:
-        print_summary(result.data, RunLayout(result.folder), report=result.report)
+        print_summary(result.data, layout, report=result.report)
     return exit_code(result)
 
 
 def watched_study(study: Callable[[Sequence[Observer]], RunResult]) -> RunResult:
-    """Run `study` under a progress display, on stderr."""
+    """Run `study` under a progress display, on stderr; JSON lines there take its place."""
+    if json_lines():
+        return study([])
     display = Progress(Console(stderr=True))
     with display:
         return study([display])

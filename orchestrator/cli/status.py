@@ -26,7 +26,7 @@ def execute(arguments: argparse.Namespace) -> int:
     live = read_live_status(layout.live_status) if driven else {}
     if arguments.json:
         state = "running" if driven else "ended" if data.ended else "interrupted"
-        print_json({**result_document(data), "state": state, "ended": data.ended, "live": live})
+        print_json({**result_document(data, layout), "state": state, "live": live})
     else:
-        print_status(data, live, driven=driven)
+        print_status(data, layout, live, driven=driven)
     return 0

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from orchestrator.cli import words
 from orchestrator.cli.console import Stdout
+from orchestrator.cli.summary_view import print_standing
 from runtimes.json_types import Json
 from search.goals import Goal
+from tracking.layout import RunLayout
 from tracking.records import TrialRecord
 from tracking.run_data import RunData
-from tracking.words import figure, objective_unit, objective_words, shell_command
+from tracking.words import figure, objective_unit, objective_words
 
 _TRIALS = 40
 """Finished trials shown at most, the latest; the report has all."""
@@ -22,7 +24,9 @@ _LATENCIES = {"ttft_p99_ms": "ttft_ms", "tpot_p99_ms": "tpot_ms"}
 """Figures shown beside the objectives, and the measured distribution each is taken from."""
 
 
-def print_status(data: RunData, live: Mapping[str, Json], *, driven: bool) -> None:
+def print_status(
+    data: RunData, layout: RunLayout, live: Mapping[str, Json], *, driven: bool
+) -> None:
     """Print where the run stands; `live` is what its driver says of itself, if one is at work."""
     console = Stdout()
     standing = "running" if driven else data.ended or "not running; its driver was killed"
@@ -44,12 +48,7 @@ def print_status(data: RunData, live: Mapping[str, Json], *, driven: bool) -> No
     for gpu in _withheld(live):
         said = escape(f"{gpu['node']} {gpu['words']}")
         console.print(f"[yellow]{words.withheld(gpu['why'])}[/]: {said}")
-    best = data.best()
-    if best is not None:
-        simulated = " on a simulated engine" if best.simulated else ""
-        console.print(f"\nbest so far{simulated}: trial {best.number}")
-        if best.deploy_command:
-            console.print(escape(shell_command(best.deploy_command, best.env)))
+    print_standing(console, data, layout)
 
 
 def _table(goals: tuple[Goal, ...]) -> Table:

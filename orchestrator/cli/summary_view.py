@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestrator.cli.console import Stdout
+from orchestrator.cli.next_steps import next_steps
 from orchestrator.cli.stage_table import stage_table
-from orchestrator.load_run import STILL_RUNNING
 from search.trial import TrialState
 from tracking.layout import RunLayout
 from tracking.records import ACCURACY_UNVERIFIED
@@ -22,8 +19,6 @@ from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
 from tracking.words import count, figure, objective_value, objective_words, trial_list
 
-_COMPLETE = ("every combination", "all ", "the only trial ", "imported ")
-"""How the reasons begin for which a study has nothing left to do."""
 _REASONS = 5
 """Reasons shown at most where nothing was measured; the report has all."""
 
@@ -42,12 +37,33 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
         _print_best(console, data, summary, summary.best)
     if summary.lossless is not None:
         _print_lossless(console, summary.lossless)
+    _print_why(console, summary)
     _print_doubts(console, summary)
     _print_use(console, summary)
     console.print(f"record   {escape(str(layout.root))}")
     if report is not None:
         console.print(f"report   {escape(str(report))}")
-    console.print(f"go on    {_next_step(data, layout)}")
+    _print_next(console, data, layout)
+
+
+def print_standing(console: Console, data: RunData, layout: RunLayout) -> None:
+    """The best so far with its command, what it gains, why others lost, how to go on."""
+    if not data.trials:
+        _print_next(console, data, layout)
+        return
+    summary = summarise_run(data)
+    best = summary.best
+    if best is not None:
+        simulated = " on a simulated engine" if best.simulated else ""
+        gained = summary.gain is not None and summary.gain.comparable
+        gain = f", {summary.gain.words}" if summary.gain is not None and gained else ""
+        console.print(f"\nbest so far{simulated}: trial {best.trial}{escape(gain)}")
+        if best.command:
+            console.print(escape(best.command))
+        console.print()
+    _print_why(console, summary)
+    _print_notes(console, summary)
+    _print_next(console, data, layout)
 
 
 def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
@@ -74,8 +90,8 @@ def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
 
 def _print_best(console: Console, data: RunData, summary: Summary, best: BestTrial) -> None:
     gain = ""
-    if summary.gain_ratio is not None and not best.baseline:
-        gain = f", {summary.gain_ratio:.2f}× the engine's defaults (trial {summary.baseline_trial})"
+    if summary.gain is not None and summary.gain.comparable:
+        gain = f", {escape(summary.gain.words)}"
     elif best.baseline:
         gain = ", which are the engine's own defaults"
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
@@ -108,7 +124,18 @@ def _print_lossless(console: Console, lossless: BestTrial) -> None:
     console.print(f"\n[bold]{escape(lossless.command)}[/]\n")
 
 
-def _print_doubts(console: Console, summary: Summary) -> None:
+def _print_why(console: Console, summary: Summary) -> None:
+    for lost in summary.why:
+        console.print(f"why      {escape(lost.words)}")
+
+
+def _print_next(console: Console, data: RunData, layout: RunLayout) -> None:
+    for index, (why, step) in enumerate(next_steps(data, layout)):
+        comment = f"  [dim]# {escape(why)}[/]" if why else ""
+        console.print(f"{'' if index else 'go on':<9}{escape(step)}{comment}")
+
+
+def _print_notes(console: Console, summary: Summary) -> None:
     for caveat in summary.caveats:
         console.print(f"[yellow]note[/]     {escape(caveat)}")
     for flagged in summary.flagged:
@@ -116,6 +143,10 @@ def _print_doubts(console: Console, summary: Summary) -> None:
             f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} "
             f"({trial_list(flagged.trials)})",
         )
+
+
+def _print_doubts(console: Console, summary: Summary) -> None:
+    _print_notes(console, summary)
     for failure in summary.failures:
         console.print(
             f"[red]failed[/]   trial {failure.trial}: {failure.kind.value}: "
@@ -134,23 +165,3 @@ def _print_use(console: Console, summary: Summary) -> None:
         f"GPUs     {summary.capacity_gpus} held; {figure(busy)} GPU-seconds busy, "
         f"{figure(idle)} idle ({share:.0%} busy)"
     )
-
-
-def _next_step(data: RunData, layout: RunLayout) -> str:
-    command = "report" if data.ended.startswith(_COMPLETE) else "resume"
-    if data.ended == STILL_RUNNING:
-        command = "status"
-    elif command == "resume" and data.attached:
-        # The same seed sends the same prompts to a server that may still have them in its cache.
-        return "measure again with another seed; `servetune bench` draws one each time"
-    return escape(f"{_program()} {command} {shlex.quote(str(layout.root))}")
-
-
-def _program() -> str:
-    """How this program is called, where its name alone would not find it."""
-    if shutil.which("servetune"):
-        return "servetune"
-    called = Path(sys.argv[0])
-    if called.name == "__main__.py":
-        return f"{shlex.quote(sys.executable)} -m orchestrator.cli"
-    return shlex.quote(str(called))

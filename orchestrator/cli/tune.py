@@ -59,11 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    import sys
-
     from orchestrator.attach import drawn_seed
     from orchestrator.cli.documents import print_json
     from orchestrator.cli.progress import shown_study
+    from orchestrator.cli.stderr import tell
     from orchestrator.cli.stdout import write
     from orchestrator.quick import Request, experiment_for
     from orchestrator.spec.experiment import dump_yaml
@@ -92,14 +91,14 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     )
     if server is not None and arguments.seed is None:
-        print(f"seed     {seed}", file=sys.stderr)
+        tell(f"seed     {seed}")
     text = dump_yaml(experiment.resolved())
     if arguments.write is not None:
         try:
             arguments.write.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"--write {arguments.write}: {error.strerror}") from None
-        print(f"wrote {arguments.write}", file=sys.stderr)
+        tell(f"wrote {arguments.write}")
     if arguments.dry_run:
         if arguments.json:
             print_json(experiment.resolved())

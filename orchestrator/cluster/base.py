@@ -64,6 +64,9 @@ class Cluster(Protocol):
     def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
         """Tell, once, when a foreign device is free again; returns at once."""
 
+    def metrics_targets(self) -> Sequence[str]:
+        """`host:port` of what the cluster itself serves to Prometheus; quick, never raises."""
+
     def close(self) -> None:
         """End every attempt that still runs and give the bundles back; safe to call twice."""
 

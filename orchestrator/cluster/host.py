@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from orchestrator.logs import about
 from orchestrator.messages import AttemptDone, TrialEvent, TrialOrder
 from orchestrator.trial_body import TrialBody
 from runtimes.telemetry.release import DirtyGpu, until_returned
@@ -24,7 +25,8 @@ class BundleHost:
         key = (order.number, order.attempt)
         events: asyncio.Queue[TrialEvent] = asyncio.Queue()
         body = self._bodies[key] = TrialBody(order, events.put_nowait)
-        task = self._tasks[key] = asyncio.ensure_future(body.run())
+        with about(order.run, *key):
+            task = self._tasks[key] = asyncio.ensure_future(body.run())
         if key in self._cancelled:
             body.cancel()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import threading
+from collections.abc import Sequence
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
 from orchestrator.cluster.host import BundleHost
@@ -38,6 +39,9 @@ class InProcessCluster:
 
     def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
         asyncio.run_coroutine_threadsafe(self._watch(bundle_id, gpu), self._loop)
+
+    def metrics_targets(self) -> Sequence[str]:
+        return ()
 
     def close(self) -> None:
         if self._thread is None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import platform
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
 from orchestrator.cluster.local_host import Message
+from orchestrator.logs import child_environment
 from orchestrator.messages import (
     FoundBundle,
     FromTrial,
@@ -45,6 +48,7 @@ class LocalCluster:
             [sys.executable, "-m", "orchestrator.cluster.local_host", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             cwd=source,
+            env={**os.environ, **child_environment()},
             start_new_session=True,
         )
         theirs.close()
@@ -62,6 +66,9 @@ class LocalCluster:
 
     def watch(self, bundle_id: str, gpu: DirtyGpu) -> None:
         self._send(WatchOrder(bundle_id, gpu))
+
+    def metrics_targets(self) -> Sequence[str]:
+        return ()
 
     def close(self) -> None:
         self._closing = True

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import TypeAlias
 
 from orchestrator.cluster.host import BundleHost
+from orchestrator.logs import configure_child
 from orchestrator.messages import FromTrial, ReturnedGpu, TrialOrder, WatchOrder, undelivered
 
 Message: TypeAlias = tuple[int, int, bytes | None] | WatchOrder
@@ -89,6 +90,7 @@ def main() -> None:
     """Entry point; the one argument is the number of the inherited socket."""
     # Ctrl-C belongs to the driver, which cancels trials in its own order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    configure_child()
     asyncio.run(LocalHost(Connection(int(sys.argv[1]))).serve())
 
 

@@ -10,9 +10,10 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster.base import ClusterSettings, Deliver, own_bundle
@@ -39,6 +40,7 @@ except ImportError as error:
     ) from error
 
 from orchestrator.cluster.ray_bundle import RayBundle
+from orchestrator.cluster.ray_metrics import written_targets
 
 # Ray leaves these untyped.
 _ACTOR: Any = ray.remote(RayBundle)
@@ -69,9 +71,15 @@ class RayCluster:
         self._owned = False
         self._folder: str | None = None
         self._closing = False
+        self._nodes_metrics: tuple[str, ...] = ()
 
     def start(self) -> None:
         self._connect()
+        self._nodes_metrics = tuple(
+            f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+            for node in _nodes()
+            if node["Alive"] and node.get("MetricsExportPort")
+        )
         described = [
             (bundle_id, self._described(bundle_id, reference))
             for bundle_id, reference in self._lease()
@@ -121,6 +129,16 @@ class RayCluster:
         if actor := self._actors.get(bundle_id):
             returned = actor.returned.remote(gpu)
             self._begin(f"servetune-gpu-{gpu.gpu}", lambda: self._await(bundle_id, gpu, returned))
+
+    def metrics_targets(self) -> Sequence[str]:
+        """From the file that Ray's dashboard writes for Prometheus, where this node has it.
+
+        Without a dashboard nobody writes it; then those of the nodes there were at the start.
+        """
+        node = ray._private.worker._global_node
+        if node is None:
+            return ()
+        return written_targets(Path(node.get_session_dir_path())) or self._nodes_metrics
 
     def close(self) -> None:
         if ray.is_initialized():

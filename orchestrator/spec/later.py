@@ -14,7 +14,6 @@ _KEYS: Mapping[tuple[str, ...], str] = {
     ("deployment", "router"): _COLOCATED,
     ("search", "finalists"): "remove it",
     ("search", "pruner"): "remove it",
-    ("metrics", "linger"): "remove it",
 }
 _KINDS: Mapping[tuple[str, ...], tuple[str, Sequence[str]]] = {
     ("deployment",): ("use colocated", ("disaggregated",)),

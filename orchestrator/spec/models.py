@@ -44,6 +44,7 @@ from orchestrator.spec.values import (
     Revision,
     SearchedArguments,
     VariableName,
+    WaitS,
     as_text,
     file_path,
     variable_name,
@@ -219,6 +220,7 @@ class SearchSpec(Section):
     warm_start: WarmStart = "auto"
     seed: Annotated[Natural, Field(le=10**18)] = 0
     baseline: bool = True
+    reference_per_node: bool = False
 
 
 class BudgetSpec(Section):
@@ -282,6 +284,7 @@ class MetricsSpec(Section):
     host: str = "127.0.0.1"
     port: Annotated[Natural, Field(le=65535)] = 0
     sample_hz: Annotated[Amount, Field(le=100)] = 10.0
+    linger: WaitS = 15.0
 
 
 class DeploymentSpec(Section):

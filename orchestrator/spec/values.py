@@ -43,6 +43,16 @@ def parse_duration_s(value: object) -> float:
     return seconds
 
 
+def parse_wait_s(value: object) -> float:
+    """As `parse_duration_s`; 0 is no wait.
+
+    Raises:
+        ValueError: as there.
+    """
+    no_wait = not isinstance(value, bool) and str(value).strip() in ("0", "0.0", "0s")
+    return 0.0 if no_wait else parse_duration_s(value)
+
+
 def _checked_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise RefusedValueError(
@@ -190,6 +200,7 @@ Natural: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 Amount: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 """A finite number above zero."""
 DurationS: TypeAlias = Annotated[float, BeforeValidator(parse_duration_s)]
+WaitS: TypeAlias = Annotated[float, BeforeValidator(parse_wait_s)]
 Name: TypeAlias = Annotated[str, AfterValidator(_checked_name)]
 ExpandedPath: TypeAlias = Annotated[str, AfterValidator(absolute_path)]
 FolderOrId: TypeAlias = Annotated[str, AfterValidator(folder_or_id)]

@@ -23,10 +23,18 @@ TEXT_METRICS: Mapping[str, str] = {
     "trtllm_generation_tokens_total": "generation_tokens_total",
     "trtllm_request_success_total": "requests_finished_total",
     "request_success_total": "requests_finished_total",
+    "trtllm_request_queue_time_seconds_sum": "queue_seconds_total",
+    "request_queue_time_seconds_sum": "queue_seconds_total",
+    "trtllm_request_queue_time_seconds_count": "queue_requests_total",
+    "request_queue_time_seconds_count": "queue_requests_total",
+    "trtllm_request_prefill_time_seconds_sum": "prefill_seconds_total",
+    "trtllm_request_prefill_time_seconds_count": "prefill_requests_total",
+    "trtllm_request_decode_time_seconds_sum": "decode_seconds_total",
+    "trtllm_request_decode_time_seconds_count": "decode_requests_total",
     "trtllm_spec_decode_num_draft_tokens_total": "spec_decode_draft_tokens_total",
     "trtllm_spec_decode_num_accepted_tokens_total": "spec_decode_accepted_tokens_total",
 }
-"""Names of the Prometheus text: prefixed from 1.3 on, before that a single one."""
+"""Names of the Prometheus text: prefixed from 1.3 on; before that they are few and have none."""
 
 _GAUGES = {"numActiveRequests": "requests_running", "numQueuedRequests": "requests_waiting"}
 _CACHE = "kvCacheStats"

@@ -31,13 +31,23 @@ CANONICAL_METRICS = (
     "prefix_cache_hits_total",
     "preemptions_total",
     "requests_finished_total",
+    "queue_seconds_total",
+    "queue_requests_total",
+    "prefill_seconds_total",
+    "prefill_requests_total",
+    "decode_seconds_total",
+    "decode_requests_total",
     "spec_decode_drafts_total",
     "spec_decode_draft_tokens_total",
     "spec_decode_accepted_tokens_total",
     "lateness_seconds_total",
 )
 """Names under which samples of every engine are recorded. `*_total` are counters (tokens,
-requests, seconds), `*_ratio` is in [0, 1], the others are gauges of requests."""
+requests, seconds), `*_ratio` is in [0, 1], the others are gauges of requests.
+
+`queue` is a request's time in the engine before its prefill, `prefill` that from there to its first
+token, `decode` that from there to its last; `*_requests_total` are those that `*_seconds_total` is
+the sum of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ _MODULE = "sglang.launch_server"
 # address at the server's own port plus 233, and 13 above the server's own.
 _MEETING_PORTS = (0, 1, 2, 3, 4, 5, 6, 13)
 _LOCAL_MEETING_PORTS = (0, 13, 233, 234, 235, 236, 237, 238, 239)
+_PREFILL = '{stage="prefill_forward",pp_rank="0"}'
 
 
 @ENGINES.register(NAME)
@@ -84,6 +85,13 @@ class SglangEngine(Engine):
         "sglang:cached_tokens_total": "prefix_cache_hits_total",
         'sglang:num_retracted_requests_total{pp_rank="0"}': "preemptions_total",
         "sglang:num_requests_total": "requests_finished_total",
+        'sglang:queue_time_seconds_sum{pp_rank="0"}': "queue_seconds_total",
+        'sglang:queue_time_seconds_count{pp_rank="0"}': "queue_requests_total",
+        f"sglang:per_stage_req_latency_seconds_sum{_PREFILL}": "prefill_seconds_total",
+        f"sglang:per_stage_req_latency_seconds_count{_PREFILL}": "prefill_requests_total",
+        # No stage of its own: the gaps between a request's tokens add up to it.
+        "sglang:inter_token_latency_seconds_sum": "decode_seconds_total",
+        "sglang:e2e_request_latency_seconds_count": "decode_requests_total",
         # served only while speculation is on
         "sglang:spec_verify_calls_total": "spec_decode_drafts_total",
     }

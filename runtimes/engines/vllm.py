@@ -65,6 +65,12 @@ class VllmEngine(Engine):
         "vllm:prefix_cache_hits_total": "prefix_cache_hits_total",
         "vllm:num_preemptions_total": "preemptions_total",
         "vllm:request_success_total": "requests_finished_total",
+        "vllm:request_queue_time_seconds_sum": "queue_seconds_total",
+        "vllm:request_queue_time_seconds_count": "queue_requests_total",
+        "vllm:request_prefill_time_seconds_sum": "prefill_seconds_total",
+        "vllm:request_prefill_time_seconds_count": "prefill_requests_total",
+        "vllm:request_decode_time_seconds_sum": "decode_seconds_total",
+        "vllm:request_decode_time_seconds_count": "decode_requests_total",
         # served only while a drafter is configured
         "vllm:spec_decode_num_drafts_total": "spec_decode_drafts_total",
         "vllm:spec_decode_num_draft_tokens_total": "spec_decode_draft_tokens_total",

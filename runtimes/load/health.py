@@ -47,6 +47,7 @@ class LoopProbe:
 
     def __init__(self) -> None:
         self._lags_ms = array("d")
+        self._told = 0
         self._due_ns = 0
         self._start_ns = 0
         self._cpu_s = 0.0
@@ -69,6 +70,12 @@ class LoopProbe:
         self._count_lags(now_ns)
         self._cpu_s = time.process_time() - self._cpu_s
         self._duration_s = max(0, now_ns - self._start_ns) / 1e9
+
+    def latest_max_ms(self) -> float:
+        """The longest lag since this was asked before; 0 where no timer was due."""
+        latest = max(self._lags_ms[self._told :], default=0.0)
+        self._told = len(self._lags_ms)
+        return latest
 
     def health(self, *, connections_opened: int, last_arrival_ns: int) -> ProcessHealth:
         """What was measured, once stopped."""

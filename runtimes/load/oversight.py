@@ -23,6 +23,7 @@ from runtimes.load.result import (
     LoadStalled,
     LoadStopped,
     OnProgress,
+    Sum,
 )
 from runtimes.load.sender import Report
 from runtimes.load.stop import StopJudge
@@ -126,6 +127,8 @@ class _Oversight:
         self._abandoned: list[RequestRecord] = []
         self._failed = 0
         self._output_tokens = 0
+        self._ttft_ms = self._tpot_ms = Sum()
+        self._lag_ms = 0.0
         self._stopped_by = ""
         self._failure: tuple[type[LoadStopped], Failure] | None = None
 
@@ -139,12 +142,16 @@ class _Oversight:
     def hear(self, worker: int, report: Report) -> None:
         """Take in what a process reports."""
         self._latest[worker] = report._replace(records=[])
+        self._lag_ms = max(self._lag_ms, report.lag_ms)
         for record in report.records:
             if self._stopped_by in _CUT_OFF and record.error == _CANCELLED:
                 self._abandoned.append(record)
                 continue
             self._records.append(record)
             self._failed += record.error is not None
+            if record.error is None:
+                self._ttft_ms = self._ttft_ms.plus(record.ttft_ms)
+                self._tpot_ms = self._tpot_ms.plus(record.tpot_ms)
             tokens = record.output_tokens
             self._output_tokens += len(record.chunk_ns) if tokens is None else tokens
             self._judge.ended(record)
@@ -165,7 +172,8 @@ class _Oversight:
         return _Action.CANCEL if self._stopped_by in _CUT_OFF else _Action.STOP
 
     def progress(self) -> LoadProgress:
-        """Counts as last heard."""
+        """Counts as last heard, and the lag since the call before."""
+        lag_ms, self._lag_ms = self._lag_ms, 0.0
         arriving = sum(report.arriving_chunks for report in self._latest.values())
         return LoadProgress(
             completed=len(self._records) - self._failed,
@@ -173,6 +181,9 @@ class _Oversight:
             planned=self._job.load.requests,
             output_tokens=self._output_tokens + arriving,
             in_flight=self._in_flight,
+            ttft_ms=self._ttft_ms,
+            tpot_ms=self._tpot_ms,
+            lag_ms=lag_ms,
         )
 
     def outcome(self, health: Sequence[ProcessHealth]) -> LoadResult:

@@ -34,10 +34,33 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """Values added up as they come."""
+
+    count: int = 0
+    total: float = 0.0
+
+    def plus(self, value: float | None) -> Sum:
+        """With one more; None is none."""
+        return self if value is None else Sum(self.count + 1, self.total + value)
+
+    def mean_since(self, before: Sum) -> float | None:
+        """Mean of what came after `before`; None where nothing did."""
+        count = self.count - before.count
+        return (self.total - before.total) / count if count else None
+
+
+_NOTHING = Sum()
+
+
+@dataclass(frozen=True, slots=True)
 class LoadProgress:
     """Where a running stage stands.
 
-    `output_tokens` counts content chunks until a request's `usage` corrects it.
+    Attributes:
+        output_tokens: counts content chunks until a request's `usage` corrects it.
+        ttft_ms, tpot_ms: of all requests that have completed.
+        lag_ms: the longest that the event loop of a process ran late since the progress before.
     """
 
     completed: int
@@ -45,6 +68,9 @@ class LoadProgress:
     planned: int
     output_tokens: int
     in_flight: int = 0
+    ttft_ms: Sum = _NOTHING
+    tpot_ms: Sum = _NOTHING
+    lag_ms: float = 0.0
 
 
 OnProgress: TypeAlias = Callable[[LoadProgress], None]

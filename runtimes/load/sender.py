@@ -76,6 +76,7 @@ class Report(NamedTuple):
         heard_ns: when a byte last came, or when a request was sent after a time without any.
         unsent: requests that are still to be sent, or were when the share was stopped.
         failed_in_row: failures in a row that ended the share, 0 for none; the last one's reason.
+        lag_ms: the longest that the loop ran late since.
     """
 
     records: list[RequestRecord]
@@ -85,6 +86,7 @@ class Report(NamedTuple):
     unsent: int
     failed_in_row: int = 0
     reason: str = ""
+    lag_ms: float = 0.0
 
 
 class Sender:
@@ -201,6 +203,7 @@ class Sender:
             unsent=self._dropped + len(self._requests),
             failed_in_row=self._gave_up[0],
             reason=self._gave_up[1],
+            lag_ms=self._probe.latest_max_ms(),
         )
 
     def health(self) -> ProcessHealth:

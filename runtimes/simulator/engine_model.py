@@ -82,12 +82,14 @@ class Step:
     Attributes:
         duration_s: until its tokens are out.
         interval_s: until the first pipeline stage is free for the next step.
+        admitted: ids of the requests that waited until it; preempted ones come again.
     """
 
     work: StepWork
     duration_s: float
     interval_s: float
     _batch: tuple[tuple[_Sequence, int], ...] = field(repr=False)
+    admitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +177,15 @@ class EngineModel:
         """Schedule the next step; None when nothing can run now."""
         batch: list[tuple[_Sequence, int]] = []
         left, preempted = self._schedule_running(batch, self.limits.max_num_batched_tokens)
+        served = len(batch)
         if not preempted:
             self._schedule_waiting(batch, left)
         if not batch:
             return None
         work = _work(batch)
         duration_s = self._step_seconds(work)
-        return Step(work, duration_s, duration_s / self.limits.stages, tuple(batch))
+        admitted = tuple(sequence.request.id for sequence, _ in batch[served:])
+        return Step(work, duration_s, duration_s / self.limits.stages, tuple(batch), admitted)
 
     def finish_step(self, step: Step) -> list[Emission]:
         """Account for a finished step; its tokens in scheduling order."""

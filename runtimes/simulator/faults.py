@@ -14,6 +14,10 @@ SOUND_REQUESTS = 5
 """Completions served properly before a fault under load shows: readiness and warm-up pass."""
 
 
+SLOWER = 1.3
+"""What a slow engine's steps take, times what they should."""
+
+
 class Fault(Enum):
     """What goes wrong.
 
@@ -24,6 +28,7 @@ class Fault(Enum):
     HANG: takes requests, sends nothing more; health stays 200.
     STUBBORN: serves well, ignores SIGTERM.
     HTTP_500: answers completions with status 500.
+    SLOW: every step takes `SLOWER` times as long, as on a node that is not well.
     """
 
     NONE = "none"
@@ -34,6 +39,7 @@ class Fault(Enum):
     HANG = "hang"
     STUBBORN = "stubborn"
     HTTP_500 = "http-500"
+    SLOW = "slow"
 
     def due(self, request: int) -> bool:
         """Whether a fault under load shows at the `request`-th completion, counted from 1."""

@@ -27,6 +27,12 @@ _COUNTERS: Mapping[str, Callable[[Replica], float]] = {
     LATENESS: lambda replica: replica.lateness_s,
     STEPS: lambda replica: replica.steps,
 }
+_WAITS: Mapping[str, Callable[[Replica], float]] = {
+    "vllm:request_queue_time_seconds": lambda replica: replica.waits.queue_s,
+    "vllm:request_prefill_time_seconds": lambda replica: replica.waits.prefill_s,
+    "vllm:request_decode_time_seconds": lambda replica: replica.waits.decode_s,
+}
+"""Histograms of vLLM's, of which only sum and count are told."""
 _FINISHED: Mapping[str, Callable[[Replica], float]] = {
     "stop": lambda _: 0,  # the simulated model never ends a sequence by itself
     "length": lambda replica: replica.model.counters.finished_requests,
@@ -46,6 +52,11 @@ def render(replicas: Sequence[Replica], resolved: Resolved) -> bytes:
                 _line(name, label, read(replica))
                 for label, replica in zip(labels, replicas, strict=True)
             ]
+    for name, read in _WAITS.items():
+        lines.append(f"# TYPE {name} summary")
+        for label, replica in zip(labels, replicas, strict=True):
+            lines.append(_line(f"{name}_sum", label, read(replica)))
+            lines.append(_line(f"{name}_count", label, replica.waits.requests))
     lines.append("# TYPE vllm:request_success_total counter")
     for label, replica in zip(labels, replicas, strict=True):
         for reason, read in _FINISHED.items():

@@ -6,8 +6,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from runtimes.simulator.engine_model import EngineModel, Request, Step
+from runtimes.simulator.engine_model import Emission, EngineModel, Request, Step
 
 _SHORTEST_STEP = 0.1
 
@@ -59,6 +60,31 @@ class TokenStream:
             self._waiter.set_result(None)
 
 
+@dataclass(slots=True)
+class Waits:
+    """How long finished requests were in the engine's hands, summed over them; seconds.
+
+    Attributes:
+        queue_s: from their arrival to their first step.
+        prefill_s: from there to their first token.
+        decode_s: from there to their last.
+    """
+
+    requests: int = 0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Timing:
+    """Instants of one request, on the model's clock; 0 for one that is still to come."""
+
+    queued_s: float
+    scheduled_s: float = 0.0
+    first_s: float = 0.0
+
+
 class Replica:
     """Plays an `EngineModel`: every step ends at an absolute time of the model's own clock.
 
@@ -76,6 +102,8 @@ class Replica:
         self.model = model
         self.steps = 0
         self.lateness_s = 0.0
+        self.waits = Waits()
+        self._timings: dict[str, _Timing] = {}
         self._jitter = jitter
         self._random = random.Random(seed)
         self._streams: dict[str, TokenStream] = {}
@@ -96,6 +124,7 @@ class Replica:
         self.model.add(request)
         stream = self._streams[request.id] = TokenStream()
         now_s = asyncio.get_running_loop().time()
+        self._timings[request.id] = _Timing(now_s)
         # uvloop's timers round to the millisecond: the last step may have ended before its time,
         # and nothing else would start this one.
         self._start_steps(now_s if self._under_way else max(now_s, self._stage_free_s))
@@ -104,6 +133,7 @@ class Replica:
     def abort(self, request_id: str) -> None:
         """Drop a request whose client is gone."""
         if self._streams.pop(request_id, None) is not None:
+            del self._timings[request_id]
             self.model.abort(request_id)
 
     def _start_steps(self, at_s: float) -> None:
@@ -113,6 +143,11 @@ class Replica:
         step = self.model.begin_step()
         if step is None:
             return
+        for request_id in step.admitted:
+            timing = self._timings[request_id]
+            if not timing.scheduled_s:
+                # A late wake-up finds requests that came after the step should have begun.
+                timing.scheduled_s = max(at_s, timing.queued_s)
         factor = step_factor(self._random, self._jitter)
         end_s = at_s + step.duration_s * factor
         if self._under_way:  # stages finish in order
@@ -130,6 +165,7 @@ class Replica:
         self.steps += 1
         self.lateness_s += max(0.0, asyncio.get_running_loop().time() - end_s)
         for emission in self.model.finish_step(step):
+            self._count(emission, end_s)
             stream = self._streams.get(emission.request_id)
             if stream is not None:
                 stream.cached_tokens = emission.cached_tokens
@@ -137,6 +173,19 @@ class Replica:
             if emission.finished:
                 self._streams.pop(emission.request_id, None)
         self._start_steps(end_s)
+
+    def _count(self, emission: Emission, at_s: float) -> None:
+        """Count the waits of a request when it has finished, as vLLM does."""
+        timing = self._timings[emission.request_id]
+        at_s = max(at_s, timing.scheduled_s)
+        if not timing.first_s:
+            timing.first_s = at_s
+        if emission.finished:
+            del self._timings[emission.request_id]
+            self.waits.requests += 1
+            self.waits.queue_s += timing.scheduled_s - timing.queued_s
+            self.waits.prefill_s += timing.first_s - timing.scheduled_s
+            self.waits.decode_s += at_s - timing.first_s
 
 
 def step_factor(source: random.Random, jitter: float) -> float:

@@ -25,12 +25,12 @@ from runtimes.simulator.completions import (
     read_request,
 )
 from runtimes.simulator.engine_model import EngineModel, Request
-from runtimes.simulator.faults import Fault
+from runtimes.simulator.faults import SLOWER, Fault
 from runtimes.simulator.kv_cache import block_hashes
 from runtimes.simulator.metrics import render
 from runtimes.simulator.replica import ClientGoneError, Replica, TokenStream, least_loaded
 from runtimes.simulator.resolve import VLLM_VERSION, Resolved, startup_lines
-from runtimes.simulator.timing import FRONTEND_S
+from runtimes.simulator.timing import FRONTEND_S, StepWork
 
 _logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Application:
         self._fault = fault
         self._replicas = [
             Replica(
-                EngineModel(resolved.limits, resolved.timer.latency_s),
+                EngineModel(resolved.limits, _timed(resolved, fault)),
                 jitter=jitter,
                 seed=seed + index,
             )
@@ -285,6 +285,14 @@ async def _disconnected(receive: Receive) -> None:
 async def _close_on_disconnect(receive: Receive, stream: TokenStream) -> None:
     await _disconnected(receive)
     stream.close()
+
+
+def _timed(resolved: Resolved, fault: Fault) -> Callable[[StepWork], float]:
+    """Seconds that a step takes by its work; longer where the engine was told to be slow."""
+    latency_s = resolved.timer.latency_s
+    if fault is Fault.SLOW:
+        return lambda work: SLOWER * latency_s(work)
+    return latency_s
 
 
 async def _answer(send: Send, status: int, body: bytes, content_type: bytes = _JSON) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from runtimes.telemetry.nvml import GpuState, read_nvml
 
@@ -30,6 +30,20 @@ def list_gpus() -> list[GpuState]:
 def find_gpu(gpus: Iterable[GpuState], name: str) -> GpuState | None:
     """The device called `name`, by its number or its UUID."""
     return next((gpu for gpu in gpus if name in (gpu.index, gpu.uuid)), None)
+
+
+def uuids_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Identities of the devices called `names`, in that order; empty where none is listed.
+
+    A name that is listed under no other, as that of a slice of a device, is its own identity.
+    """
+    found = list_gpus()
+    states = [find_gpu(found, name) for name in names]
+    if not any(states):
+        return ()
+    return tuple(
+        name if state is None else state.uuid for name, state in zip(names, states, strict=True)
+    )
 
 
 def ask_tool(command: str = "nvidia-smi") -> list[GpuState]:

@@ -100,11 +100,35 @@ def compare(first: Sequence[Sample], second: Sequence[Sample], direction: Direct
     one, other = mean(s.value for s in first), mean(s.value for s in second)
     if one <= 0 or other <= 0:
         return Difference(other / one - 1 if one else 0.0, None, None, Verdict.UNDECIDED)
-    ratio = other / one
     error, other_error = _error(first), _error(second)
     if error is None or other_error is None:
+        return Difference(other / one - 1, None, None, Verdict.UNDECIDED)
+    return _judged(other / one, math.hypot(error, other_error), direction)
+
+
+def paired(pairs: Sequence[tuple[Sample, Sample]], direction: Direction) -> Difference:
+    """The difference that pairs of measurements show together, each first and second.
+
+    What the members of a pair have in common, as a load or a configuration, leaves no mark: the
+    ratio is the geometric mean of the pairs' own, and its error is that of the measurements or, if
+    that is more, what the ratios' spread over the pairs shows. There has to be one pair at least.
+    """
+    if any(sample.value <= 0 for pair in pairs for sample in pair):
+        first, second = (mean(pair[side].value for pair in pairs) for side in (0, 1))
+        return Difference(second / first - 1 if first else 0.0, None, None, Verdict.UNDECIDED)
+    ratios = [math.log(second.value / first.value) for first, second in pairs]
+    ratio = math.exp(mean(ratios))
+    errors = [(first.error, second.error) for first, second in pairs]
+    known = [one**2 + other**2 for one, other in errors if one is not None and other is not None]
+    if len(known) < len(pairs):
         return Difference(ratio - 1, None, None, Verdict.UNDECIDED)
-    factor = math.exp(_Z * math.hypot(error, other_error))
+    apart = variance(ratios) if len(ratios) > 1 else 0.0
+    return _judged(ratio, math.sqrt(max(mean(known), apart) / len(pairs)), direction)
+
+
+def _judged(ratio: float, error: float, direction: Direction) -> Difference:
+    """Second over first with a relative standard error, as a difference and its verdict."""
+    factor = math.exp(_Z * error)
     low, high = ratio / factor - 1, ratio * factor - 1
     verdict = Verdict.UNDECIDED
     if low > 0 and ratio - 1 >= NAMED_DIFFERENCE:

@@ -72,10 +72,11 @@ def test_the_document_and_the_record(server: Server, tmp_path: Path) -> None:
     assert (stage["load"], stage["value"], stage["deciding"]) == ("concurrency", 4.0, True)
     assert stage["ttft_ms"] == found["ttft_ms"]
 
-    run = open_run(tmp_path / found["record"])
-    assert run.layout.root.parent == tmp_path / "there"
-    assert run.layout.run == found["run"]
-    assert "results: there\n" in run.layout.experiment.read_text()
+    opened = open_run(tmp_path / found["record"])
+    run, layout = opened.pandas, opened.layout
+    assert layout.root.parent == tmp_path / "there"
+    assert layout.run == found["run"]
+    assert "results: there\n" in layout.experiment.read_text()
     (trial,) = run.trials().to_dict("records")
     assert trial["ttft_p99_ms"] == found["ttft_ms"]["p99"]
     assert trial["output_throughput"] == rates["output_tokens_per_s"]
@@ -101,7 +102,7 @@ def test_a_load_of_several_stages(server: Server, tmp_path: Path) -> None:
     assert "12 requests completed" in done.stdout
     assert re.search(r"^seed     \d+$", done.stderr, re.MULTILINE)
     (run,) = (tmp_path / "runs").iterdir()
-    assert list(open_run(run).stages()["load"]) == ["concurrency", "poisson"]
+    assert list(open_run(run).pandas.stages()["load"]) == ["concurrency", "poisson"]
 
 
 def test_chats(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_an_interrupted_bench_keeps_what_it_measured(server: Server, tmp_path: P
     assert document["requests"]["failed"] == 0
     assert "attached_simulator" in document["flags"]
     assert document["client_limited"] == ("client_limited" in document["flags"])
-    requests = open_run(document["record"]).requests(0)
+    requests = open_run(document["record"]).pandas.requests(0)
     assert len(requests) == document["requests"]["completed"]
     told = servetune("report", document["record"], cwd=tmp_path).stdout
     assert "No trial completed." in told

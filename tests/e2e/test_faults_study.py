@@ -94,7 +94,7 @@ def test_requests_measured_before_a_crash_are_kept(
 ) -> None:
     row = faulty.rows["crash"]
     assert row.measurement is None
-    requests = open_run(faulty.folder).requests(row.number)
+    requests = open_run(faulty.folder).pandas.requests(row.number)
     assert requests["error"].notna().any()
     assert requests["error"].isna().any()
 

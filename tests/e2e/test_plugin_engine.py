@@ -41,7 +41,7 @@ def test_it_runs_a_study(tmp_path: Path, cluster: dict[str, object]) -> None:
     path, results = file(tmp_path, **cluster), tmp_path / "runs"
     done = studies.servetune("run", path, "--results", results, "--json", PYTHONPATH=INSTALLED)
     assert done.returncode == 0, done.stderr
-    trials = open_run(studies.only_run(results)).trials()
+    trials = open_run(studies.only_run(results)).pandas.trials()
     assert list(trials["state"]) == ["completed"] * 4
     assert set(trials["engine"]) == {"toyserve"}
     assert set(trials["engine_version"]) == {"1.0"}

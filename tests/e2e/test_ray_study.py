@@ -150,7 +150,7 @@ def test_pandas_reads_the_record(study: Study) -> None:
     per_gpu = trials["output_throughput"] / trials["gpus"]
     assert per_gpu.sub(trials["output_throughput_per_gpu"]).abs().max() < 1e-6
     assert (trials["achieved_output_ratio"] == 1.0).all()
-    run = open_run(study.run)
+    run = open_run(study.run).pandas
     stages = run.stages()
     for row in studies.rows(stages):
         before, after = row["counters_before"], row["counters_after"]

@@ -36,7 +36,7 @@ def test_replicas_without_a_flag_are_servers_behind_one_client(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     folder = studies.only_run(results)
-    run = open_run(folder)
+    run = open_run(folder).pandas
     trials = studies.rows(run.trials())
     assert {(row["param_tp"], row["param_dp"]): row["gpus"] for row in trials} == {
         (1, 1): 1,

@@ -57,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_default_and_search_give_one_trial_each(run: Path) -> None:
-    trials = open_run(run).trials()
+    trials = open_run(run).pandas.trials()
     assert list(trials["state"]) == ["completed"] * 2
     assert set(trials["engine_version"]) == {"0.5.23"}
     assert (trials["achieved_output_ratio"] == 1.0).all()
@@ -66,7 +66,7 @@ def test_default_and_search_give_one_trial_each(run: Path) -> None:
 
 
 def test_the_engine_counted_what_the_client_counted(run: Path) -> None:
-    for stage in studies.rows(open_run(run).stages()):
+    for stage in studies.rows(open_run(run).pandas.stages()):
         before, after = stage["counters_before"], stage["counters_after"]
         generated = after["generation_tokens_total"] - before["generation_tokens_total"]
         assert generated == stage["output_tokens"]

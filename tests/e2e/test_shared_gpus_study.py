@@ -13,7 +13,7 @@ from runtimes.telemetry.nvml import process_of
 from tests.e2e import studies
 from tests.runtimes.standin_nvml import GIB, StandinGpu, StandinNvml
 from tracking.layout import RunLayout
-from tracking.parquet.read import read_trials
+from tracking.parquet.read import read_stages, read_trials
 
 FREE = StandinGpu("GPU-0"), StandinGpu("GPU-1")
 
@@ -90,6 +90,15 @@ def test_a_dirty_gpu_is_quarantined_and_the_study_goes_on_without_it(
     later = [event for event in events(run, "launched") if event["number"] not in (0, 1)]
     assert [event["gpu_ids"] for event in later] == [["1"], ["1"]]
     assert {row.state.value for row in rows} == {"completed"}
+    for row in rows:
+        assert row.gpu_uuids == tuple(f"GPU-{gpu}" for gpu in row.gpu_ids)
+        assert (row.driver_version, row.cuda_version) == ("580.95.05", "13.0")
+        assert row.environment_hash == row.engine_config["servetune.environment"] != ""
+        assert row.compile_cache == "", "a simulation compiles nothing"
+    for stage in read_stages(RunLayout(run)):
+        (device,) = stage.gpu_use
+        assert (device.uuid, device.throttled_ratio) == (f"GPU-{device.gpu}", 0.0)
+        assert stage.engine_use is not None
 
 
 def test_a_gpu_that_somebody_took_is_waited_for_and_used_again(

@@ -46,7 +46,7 @@ def test_it_starts_serves_and_its_samples_are_summed(
     path, results = studies.write(tmp_path, spread(**degrees)), tmp_path / "runs"
     done = studies.servetune("run", path, "--results", results, "--json", timeout_s=840)
     assert done.returncode == 0, done.stderr
-    run = open_run(studies.only_run(results))
+    run = open_run(studies.only_run(results)).pandas
     (trial,) = studies.rows(run.trials())
     assert trial["state"] == "completed"
     assert trial["gpus"] == 2

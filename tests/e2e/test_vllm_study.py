@@ -74,7 +74,7 @@ def test_four_trials_ran_and_at_least_two_completed(run: Path) -> None:
 
 
 def test_the_engine_counted_exactly_what_the_client_counted(run: Path) -> None:
-    stages = open_run(run).stages()
+    stages = open_run(run).pandas.stages()
     assert len(stages) >= 2
     for row in studies.rows(stages):
         before, after = row["counters_before"], row["counters_after"]
@@ -87,7 +87,7 @@ def test_the_engine_counted_exactly_what_the_client_counted(run: Path) -> None:
 
 
 def test_samples_hold_vllms_own_counters(run: Path) -> None:
-    samples = open_run(run).samples(0)
+    samples = open_run(run).pandas.samples(0)
     generated = samples[samples["engine_metric"] == "vllm:generation_tokens_total"]
     assert len(generated) >= 2
     assert generated["value"].is_monotonic_increasing
@@ -95,7 +95,7 @@ def test_samples_hold_vllms_own_counters(run: Path) -> None:
 
 
 def test_rows_tell_the_engine_and_the_configuration_it_resolved_to(run: Path) -> None:
-    trials = open_run(run).trials()
+    trials = open_run(run).pandas.trials()
     done = trials[trials["state"] == "completed"]
     assert set(done["engine_version"]) == {"0.32.0"}
     for row in studies.rows(done):

@@ -36,7 +36,7 @@ def test_it_tunes_and_prints_the_best(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     *_, record, best = done.stdout.partition("vllm serve")[0].strip().splitlines()
     assert best.startswith("best: trial ")
-    trials = open_run(tmp_path / record.removeprefix("record: ")).trials()
+    trials = open_run(tmp_path / record.removeprefix("record: ")).pandas.trials()
     assert len(trials) == 4
     assert done.stdout.count(": completed ") == 4
     number = int(best.removeprefix("best: trial ").partition(",")[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.spec.experiment import Experiment, dump_yaml
 from tests.tracking.run_samples import START_UNIX_S
-from tracking.events import BundleTaken, Event, Expanded, RunEnded, RunStarted
+from tracking.events import BundleTaken, Ending, Event, Expanded, RunEnded, RunStarted
 from tracking.journal import Journal
 from tracking.layout import RunLayout
 from tracking.parquet.write import RecordWriter
@@ -21,6 +21,7 @@ def write_run(
     trials: Sequence[TrialRecord],
     *,
     ended: str = "every combination was tried",
+    ending: Ending = Ending.COMPLETE,
     excluded: dict[str, int] | None = None,
 ) -> RunLayout:
     """A run of these attempts below `parent`; without `ended` its driver was killed."""
@@ -45,7 +46,7 @@ def write_run(
         BundleTaken("b0", "node-a", "H200", [str(index) for index in range(8)]),
     ]
     if ended:
-        events.append(RunEnded(ended))
+        events.append(RunEnded(ended, ending))
     clock = iter(range(len(events)))
     with Journal(layout.journal_dir, clock=lambda: START_UNIX_S + 100 * next(clock)) as journal:
         for event in events:

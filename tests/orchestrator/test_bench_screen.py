@@ -18,6 +18,7 @@ from orchestrator.cli.summary_view import print_summary
 from orchestrator.observer import RunInfo
 from orchestrator.scheduler import Waiting
 from runtimes.failure import Failure, FailureKind
+from runtimes.json_types import Json
 from runtimes.measurement import ClientHealth, Measurement
 from runtimes.plan import Allocation
 from search.goals import Goal
@@ -29,6 +30,7 @@ from tests.tracking.run_samples import (
     run_data,
     trial_record,
 )
+from tracking.events import Ending
 from tracking.layout import RunLayout
 from tracking.records import StageRecord
 from tracking.report import render_report
@@ -81,7 +83,9 @@ def bench(
     )
     goals = [Goal("output_throughput", "maximize")]
     data = run_data([trial], goals=goals, ended="the only trial was tried" if whole else STOPPED)
-    return replace(data, stages=stages, experiment={"engines": {"external": {"url": "http://h:1"}}})
+    ending = Ending.COMPLETE if whole else Ending.STOPPED
+    external: dict[str, Json] = {"engines": {"external": {"url": "http://h:1"}}}
+    return replace(data, stages=stages, experiment=external, ending=ending)
 
 
 def screen(data: RunData, capsys: pytest.CaptureFixture[str]) -> str:
@@ -229,12 +233,15 @@ def test_a_bench_that_was_broken_off_is_not_to_be_resumed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = bench(stage(), whole=False)
-    shown = last_screen(data, capsys) + last_screen(replace(data, ended=""), capsys)
+    killed = replace(data, ended="", ending=Ending.KILLED)
+    shown = last_screen(data, capsys) + last_screen(killed, capsys)
     assert "resume" not in shown
     assert "go on    measure again with another seed" in shown
-    ours = replace(data, experiment={"engines": {"vllm": {}}})
-    assert "servetune resume" in last_screen(replace(ours, ended=""), capsys)
-    assert re.search(r"^go on .* report there$", last_screen(bench(stage()), capsys), re.MULTILINE)
+    ours = replace(killed, experiment={"engines": {"vllm": {}}})
+    assert "servetune resume" in last_screen(ours, capsys)
+    assert re.search(
+        r"^go on .* report there  #", last_screen(bench(stage()), capsys), re.MULTILINE
+    )
 
 
 def test_progress_names_no_gpu_of_a_server_that_runs_already() -> None:

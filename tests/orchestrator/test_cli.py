@@ -15,7 +15,7 @@ from tests.orchestrator.run_folders import RUN, write_run
 from tests.tracking.run_samples import out_of_memory, trial_record
 from tracking.lock import RunLock
 
-COMMANDS = ("tune", "plan", "run", "resume", "status", "report", "grafana")
+COMMANDS = ("tune", "plan", "run", "resume", "status", "watch", "report", "grafana")
 QUICKSTART = ROOT / "examples" / "quickstart.yaml"
 TRIALS = [
     trial_record(0, gpus=2, baseline=True),
@@ -30,7 +30,7 @@ TRIALS = [
 def test_help_lists_the_commands_and_each_explains_itself(tmp_path: Path) -> None:
     done = servetune("--help", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: servetune [-h] [--version] COMMAND ...\n")
+    assert done.stdout.startswith("usage: servetune [-h]")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ")]
     assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
 
@@ -56,7 +56,7 @@ def test_a_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> Non
     assert "servetune: error: " in done.stderr.replace(" plan:", ":").replace(" run:", ":")
 
 
-@pytest.mark.parametrize("name", ["resume", "status", "report"])
+@pytest.mark.parametrize("name", ["resume", "status", "watch", "report"])
 @pytest.mark.parametrize(
     ("given", "state"),
     [((), "runs does not exist"), (("empty",), "empty is no run folder and holds none")],
@@ -124,8 +124,15 @@ def test_status_of_a_run(tmp_path: Path) -> None:
     assert ["1", "completed", "4", "9.50", "300", "30.0", "vllm", "tp=4"] in rows
     assert "infeasible" in done.stdout
     assert "CUDA out of memory. Tried to allocate 3.50 GiB" in done.stdout
-    assert "best so far: trial 1" in lines
-    assert "--tensor-parallel-size 4" in lines[-1]
+    best = next(index for index, line in enumerate(lines) if line.startswith("best so far"))
+    assert lines[best] == "best so far: trial 1, 2.43× the engine's defaults (trial 0; no interval)"
+    assert lines[best + 1 : best + 3] == [
+        "vllm serve meta-llama/Llama-3.1-8B \\",
+        "  --tensor-parallel-size 4",
+    ]
+    assert any(line.startswith("why      trial 0, the runner-up, lost, ") for line in lines)
+    (report,) = (line for line in lines if line.startswith("go on "))
+    assert f" report runs/{RUN}  # " in report
 
 
 def test_status_of_a_killed_run_and_of_one_that_is_driven(tmp_path: Path) -> None:
@@ -157,7 +164,15 @@ def test_the_document_of_a_run(tmp_path: Path) -> None:
     done = servetune("report", "--json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     document = json.loads(done.stdout)
-    assert list(document) == ["run", "best", "trials", "report"]
+    assert list(document) == [
+        "run", "best", "trials", "ended", "ending", "gains", "why", "flagged", "notes", "go_on",
+        "report",
+    ]  # fmt: skip
+    assert (document["ended"], document["ending"]) == ("every combination was tried", "complete")
+    (gain,) = document["gains"]
+    assert (gain["trial"], gain["ratio"], gain["low"]) == (0, pytest.approx(2.432), None)
+    (loss,) = document["why"]
+    assert (loss["trial"], loss["against"], loss["role"]) == (0, 1, "runner_up")
     assert document["run"] == RUN
     assert document["trials"] == {"completed": 2, "infeasible": 1}
     best = document["best"]
@@ -220,7 +235,8 @@ def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path) -> None:
 
 def test_grafana_writes_files_and_says_where(tmp_path: Path) -> None:
     done = servetune("grafana", "--out", "boards", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "wrote boards\n", "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("wrote boards\nscrapes  127.0.0.1:9100\n")
     assert any((tmp_path / "boards").rglob("*.json"))
     (tmp_path / "file").write_text("")
     done = servetune("grafana", "--out", "file", cwd=tmp_path)

@@ -81,7 +81,7 @@ class TestSeveralServers:
         assert failure.message.startswith("server 1: ")
         (stage,) = attempt.stages
         assert stage.record.measurement.requests_failed > 0
-        assert len(stage.latencies) < 4000
+        assert stage.counts.completed + stage.counts.failed < 4000
         assert gone(attempt.process_ids)
 
     def test_one_that_hangs_at_its_start_is_told_apart(self) -> None:

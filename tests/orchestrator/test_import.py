@@ -42,7 +42,7 @@ def test_an_imported_run_has_a_trial_for_each_result(tmp_path: Path) -> None:
     assert data.ended == "imported from vllm_bench_detailed.json, guidellm.json"
     assert [one.versions["imported_from"] for one in data.trials] == [FILES[0], *[FILES[1]] * 2]
 
-    frames = open_run(layout.root)
+    frames = open_run(layout.root).pandas
     assert len(frames.trials()) == 3
     requests = frames.requests(0)
     assert len(requests) == 12

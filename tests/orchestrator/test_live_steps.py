@@ -16,6 +16,7 @@ from orchestrator.observer import Status
 from orchestrator.scheduler import Waiting
 from runtimes.plan import Allocation
 from search.trial import Params
+from tracking.layout import RunLayout
 from tracking.run_data import RunData
 
 TRIAL = Waiting(3, Params("vllm", {"tp": 2}), 2)
@@ -66,7 +67,7 @@ def test_status_shows_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     def shown() -> str:
         live._written_s = 0.0
         live.status(STATUS)
-        print_status(data, read_live_status(path), driven=True)
+        print_status(data, RunLayout(tmp_path), read_live_status(path), driven=True)
         return capsys.readouterr().out
 
     live = LiveStatusFile(path, "http://127.0.0.1:1/metrics")

@@ -72,8 +72,13 @@ def test_what_was_asked_for_is_what_is_run() -> None:
             "kind": "concurrency", "value": 4, "requests": 12, "processes": "auto", "engine": "own",
         },
     }  # fmt: skip
-    searched = {"sampler": "auto", "warm_start": "auto", "seed": 9, "baseline": True}
-    assert resolved["search"] == searched
+    assert resolved["search"] == {
+        "sampler": "auto",
+        "warm_start": "auto",
+        "seed": 9,
+        "baseline": True,
+        "reference_per_node": False,
+    }
     assert resolved["budget"] == {"trials": 3}
     assert resolved["parallel"] == {"tp": [1, 2], "pp": [1], "dp": [1]}
 

@@ -138,12 +138,13 @@ def test_every_default(tmp_path: Path) -> None:
         },
         "slo": {},
         "objectives": [{"maximize": "output_throughput_per_gpu"}],
-        "search": {"sampler": "auto", "warm_start": "auto", "seed": 0, "baseline": True},
+        "search": {"sampler": "auto", "warm_start": "auto", "seed": 0, "baseline": True,
+                   "reference_per_node": False},
         "budget": {},
         "cluster": {
             "kind": "ray", "address": "auto", "hardware": [], "curves": [], "isolation": "gpu",
         },
-        "metrics": {"host": "127.0.0.1", "port": 0, "sample_hz": 10.0},
+        "metrics": {"host": "127.0.0.1", "port": 0, "sample_hz": 10.0, "linger": 15.0},
         "timeouts": {
             "start": 1800.0, "stall": 60.0, "request": 600.0, "trial": 7200.0, "stop": 15.0,
             "release": 60.0,

@@ -1,8 +1,12 @@
 /* Stands in for the driver's libnvidia-ml.so.1: answers from the file named by STANDIN_NVML.
  *
- *   gpu UUID NAME TOTAL USED UTILIZATION POWER_MW TEMPERATURE SM_MHZ MEMORY_MHZ ENERGY_MJ
+ *   gpu UUID NAME TOTAL USED UTILIZATION POWER_MW TEMPERATURE SM_MHZ MEMORY_MHZ ENERGY_MJ LIMIT_MW
+ *       CLOCK_REASONS ECC_ERRORS
  *   proc INDEX PID BYTES
- *   old                       the driver has no nvmlDeviceGetMemoryInfo_v2
+ *   xid INDEX CODE            an event; heard once, by sets that were made before it stood here
+ *   driver VERSION CUDA
+ *   old                       the driver has no nvmlDeviceGetMemoryInfo_v2 and knows the reasons of
+ *                             clocks by their former name
  *
  * An underscore in NAME stands for a blank; a value of -1 is not supported by the device. The
  * file is read anew for every question.
@@ -12,10 +16,18 @@
 #include <string.h>
 
 enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, NO_DRIVER = 9,
-       FUNCTION_NOT_FOUND = 13 };
-enum { MAX_GPUS = 16, MAX_PROCESSES = 32, CLOCK_SM = 1 };
+       TIMEOUT = 10, FUNCTION_NOT_FOUND = 13 };
+enum { MAX_GPUS = 16, MAX_PROCESSES = 32, MAX_XIDS = 32, CLOCK_SM = 1, XID_EVENT = 8,
+       UNCORRECTED = 1 };
 
-typedef struct { char uuid[96], name[96]; long long total, used, values[6]; } gpu_t;
+typedef struct { char uuid[96], name[96]; long long total, used, values[9]; } gpu_t;
+typedef struct { int gpu; unsigned long long code; } xid_t;
+typedef struct { int heard; unsigned gpus; } event_set_t;
+typedef struct {
+    void *device;
+    unsigned long long type, data;
+    unsigned instance, compute;
+} event_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned instance, compute; } process_t;
 typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
@@ -24,25 +36,35 @@ typedef struct { unsigned gpu, memory; } utilization_t;
 static gpu_t gpus[MAX_GPUS];
 static process_t processes[MAX_PROCESSES];
 static int owners[MAX_PROCESSES];
-static int gpu_count, process_count, old_driver;
+static xid_t xids[MAX_XIDS];
+static char driver_version[80];
+static int gpu_count, process_count, xid_count, cuda_version, old_driver;
 
 static int load(void) {
     const char *path = getenv("STANDIN_NVML");
     FILE *file = path ? fopen(path, "r") : NULL;
     char line[512];
-    gpu_count = process_count = old_driver = 0;
+    gpu_count = process_count = xid_count = cuda_version = old_driver = 0;
+    driver_version[0] = 0;
     if (!file) return 0;
     while (fgets(line, sizeof line, file)) {
         gpu_t *gpu = &gpus[gpu_count];
         process_t *process = &processes[process_count];
-        if (sscanf(line, "gpu %95s %95s %lld %lld %lld %lld %lld %lld %lld %lld", gpu->uuid, gpu->name,
-                   &gpu->total, &gpu->used, &gpu->values[0], &gpu->values[1], &gpu->values[2],
-                   &gpu->values[3], &gpu->values[4], &gpu->values[5]) == 10 && gpu_count < MAX_GPUS - 1) {
+        if (sscanf(line, "gpu %95s %95s %lld %lld %lld %lld %lld %lld %lld %lld %lld %lld %lld",
+                   gpu->uuid, gpu->name, &gpu->total, &gpu->used, &gpu->values[0], &gpu->values[1],
+                   &gpu->values[2], &gpu->values[3], &gpu->values[4], &gpu->values[5],
+                   &gpu->values[6], &gpu->values[7], &gpu->values[8]) == 13
+            && gpu_count < MAX_GPUS - 1) {
             for (char *at = gpu->name; *at; at++) if (*at == '_') *at = ' ';
             gpu_count++;
         } else if (sscanf(line, "proc %d %u %llu", &owners[process_count], &process->pid,
                           &process->used) == 3 && process_count < MAX_PROCESSES - 1) {
             process_count++;
+        } else if (sscanf(line, "xid %d %llu", &xids[xid_count].gpu, &xids[xid_count].code) == 2
+                   && xid_count < MAX_XIDS - 1) {
+            xid_count++;
+        } else if (sscanf(line, "driver %79s %d", driver_version, &cuda_version) == 2) {
+            continue;
         } else if (!strncmp(line, "old", 3)) {
             old_driver = 1;
         }
@@ -125,13 +147,78 @@ int nvmlDeviceGetClockInfo(void *handle, int clock, unsigned *mhz) {
     return value(handle, clock == CLOCK_SM ? 3 : 4, mhz);
 }
 
-int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoules) {
+int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
+    return value(handle, 6, milliwatts);
+}
+
+static int long_value(void *handle, int which, unsigned long long *out) {
     gpu_t *gpu = find(handle);
     if (!gpu) return INVALID;
-    if (gpu->values[5] < 0) return NOT_SUPPORTED;
-    *millijoules = (unsigned long long)gpu->values[5];
+    if (gpu->values[which] < 0) return NOT_SUPPORTED;
+    *out = (unsigned long long)gpu->values[which];
     return SUCCESS;
 }
+
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *millijoules) {
+    return long_value(handle, 5, millijoules);
+}
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *reasons) {
+    int found = long_value(handle, 7, reasons);
+    return old_driver ? FUNCTION_NOT_FOUND : found;
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *reasons) {
+    return long_value(handle, 7, reasons);
+}
+int nvmlDeviceGetTotalEccErrors(void *handle, int error, int counter, unsigned long long *count) {
+    if (error != UNCORRECTED || counter) return INVALID;
+    return long_value(handle, 8, count);
+}
+
+int nvmlSystemGetDriverVersion(char *text, unsigned size) {
+    load();
+    if (!driver_version[0]) return NOT_SUPPORTED;
+    snprintf(text, size, "%s", driver_version);
+    return SUCCESS;
+}
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    load();
+    *version = cuda_version;
+    return cuda_version ? SUCCESS : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
+    load();
+    for (int index = 0; index < gpu_count; index++) {
+        if (strcmp(gpus[index].uuid, uuid)) continue;
+        *handle = (void *)(long)(index + 1);
+        return SUCCESS;
+    }
+    return INVALID;
+}
+
+int nvmlEventSetCreate(event_set_t **set) {
+    load();
+    *set = calloc(1, sizeof **set);
+    (*set)->heard = xid_count;
+    return SUCCESS;
+}
+int nvmlDeviceRegisterEvents(void *handle, unsigned long long types, event_set_t *set) {
+    if (!find(handle) || types != XID_EVENT) return INVALID;
+    set->gpus |= 1u << ((long)handle - 1);
+    return SUCCESS;
+}
+int nvmlEventSetWait_v2(event_set_t *set, event_t *event, unsigned milliseconds) {
+    (void)milliseconds;
+    load();
+    while (set->heard < xid_count) {
+        xid_t *xid = &xids[set->heard++];
+        if (!(set->gpus >> xid->gpu & 1)) continue;
+        *event = (event_t){(void *)(long)(xid->gpu + 1), XID_EVENT, xid->code, 0, 0};
+        return SUCCESS;
+    }
+    return TIMEOUT;
+}
+int nvmlEventSetFree(event_set_t *set) { free(set); return SUCCESS; }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, process_t *out) {
     long index = (long)handle - 1;

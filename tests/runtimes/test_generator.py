@@ -11,7 +11,7 @@ import pytest
 from runtimes.load.arrivals import ConcurrencyLoad, Load, PoissonLoad, ReplayLoad
 from runtimes.load.generator import run_load
 from runtimes.load.http import HttpClient
-from runtimes.load.result import LoadProgress
+from runtimes.load.result import LoadProgress, Sum
 from runtimes.load.sender import Share
 from runtimes.load.shares import dealt, planned
 from runtimes.workloads.base import Prompt
@@ -179,8 +179,34 @@ def test_progress_ends_with_the_totals() -> None:
         return progress
 
     progress = asyncio.run(body())
-    assert LoadProgress(completed=0, failed=0, planned=4, output_tokens=2, in_flight=2) in progress
-    assert progress[-1] == LoadProgress(completed=3, failed=1, planned=4, output_tokens=10)
+    counts = [
+        (one.completed, one.failed, one.planned, one.output_tokens, one.in_flight)
+        for one in progress
+    ]
+    assert (0, 0, 4, 2, 2) in counts
+    assert counts[-1] == (3, 1, 4, 10, 0)
+
+
+def test_progress_tells_what_completed_requests_took_and_how_late_the_loop_ran() -> None:
+    async def body() -> list[LoadProgress]:
+        progress: list[LoadProgress] = []
+
+        async def slow(request: Request, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(0.3)
+            await good(request, writer)
+
+        async with serving(slow) as server:
+            await load_at(server.port, ConcurrencyLoad(2, 4), progress=progress)
+        return progress
+
+    progress = asyncio.run(body())
+    last = progress[-1]
+    assert last.ttft_ms.count == 4
+    mean_ms = last.ttft_ms.mean_since(Sum())
+    assert mean_ms is not None
+    assert mean_ms > 290
+    assert last.ttft_ms.mean_since(last.ttft_ms) is None
+    assert any(one.lag_ms > 0 for one in progress)
 
 
 def test_cancelling_ends_every_request_and_leaves_no_task_behind() -> None:

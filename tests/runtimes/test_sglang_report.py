@@ -72,6 +72,13 @@ def test_metrics_of_a_real_server() -> None:
         "prefix_cache_hits_total": 30,
         "generation_tokens_total": 29,
         "requests_finished_total": 4,
+        # The scheduler saw one more, by which the server looked whether it serves.
+        "queue_seconds_total": pytest.approx(0.00468, abs=1e-5),
+        "queue_requests_total": 5,
+        "prefill_seconds_total": pytest.approx(0.15367, abs=1e-5),
+        "prefill_requests_total": 5,
+        "decode_seconds_total": pytest.approx(0.12489, abs=1e-5),
+        "decode_requests_total": 4,
     }
 
 

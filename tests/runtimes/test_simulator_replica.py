@@ -136,3 +136,24 @@ def test_jitter_is_around_one_seeded_and_bounded() -> None:
     assert step_factor(random.Random(1), 0.0) == 1.0
     source = random.Random(1)
     assert min(step_factor(source, 0.99) for _ in range(1000)) == 0.1
+
+
+def test_waits_of_finished_requests_are_counted_as_the_engine_spends_them() -> None:
+    async def play() -> None:
+        # Eight sequences run at once; the ninth waits until one of ten steps has ended.
+        streams = [replica.submit(Request(str(index), 1, 10)) for index in range(9)]
+        gone = replica.submit(Request("gone", 1, 10))
+        replica.abort("gone")
+        await asyncio.gather(*map(_count, streams))
+        with pytest.raises(ClientGoneError):
+            gone.close()
+            await gone.take()
+
+    replica = _replica()
+    asyncio.run(play())
+    waits = replica.waits
+    assert waits.requests == 9
+    assert waits.decode_s == pytest.approx(9 * 9 * STEP_S)
+    assert waits.prefill_s == pytest.approx(9 * STEP_S, abs=STEP_S)
+    # All but the first came while its step was under way; one of them waited for a place.
+    assert 9 * STEP_S < waits.queue_s < (7 + 10 + 1) * STEP_S

@@ -72,6 +72,24 @@ def test_later_versions_answer_with_text() -> None:
     }
 
 
+def test_times_in_the_engine_are_read_with_and_without_a_prefix() -> None:
+    old = "request_queue_time_seconds_sum 0.5\nrequest_queue_time_seconds_count 10\n"
+    new = "".join(
+        f"trtllm_request_{phase}_time_seconds_{part} {value}\n"
+        for phase in ("queue", "prefill", "decode")
+        for part, value in (("sum", 0.5), ("count", 10))
+    )
+    waits = {"queue_seconds_total": 0.5, "queue_requests_total": 10.0}
+    assert {name: value for name, (_, value) in ENGINE.read_metrics(old).items()} == waits
+    found = {name: value for name, (_, value) in ENGINE.read_metrics(new).items()}
+    assert waits.items() < found.items()
+    assert set(found) == {
+        f"{phase}_{part}_total"
+        for phase in ("queue", "prefill", "decode")
+        for part in ("seconds", "requests")
+    }
+
+
 def test_names_are_canonical() -> None:
     assert set(ENGINE.read_metrics(json.dumps([BUSY]))) <= set(CANONICAL_METRICS)
 

@@ -31,6 +31,8 @@ PARAMETER_TYPES: dict[str, ParameterType] = {
     "env.MODE": "string",
     "compilation-config": "json",
     "compilation.config": "json",
+    "speculative-config": {"method": "string", "tokens": "int", "deep": {"on": "bool"}},
+    "cuda-graph-sizes": ["int"],
 }
 OBJECTIVES = ("goodput_per_gpu", "ttft_p99_ms")
 
@@ -47,6 +49,14 @@ _structured: st.SearchStrategy[Json] = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_text, inner, max_size=2),
     max_leaves=4,
 )
+_speculative: st.SearchStrategy[Json] = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": _text,
+        "tokens": st.integers(1, 8),
+        "deep": st.fixed_dictionaries({}, optional={"on": st.booleans()}),
+    },
+)
 _params: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {},
     optional={
@@ -56,6 +66,8 @@ _params: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
         "env.MODE": st.none() | _text,
         "compilation-config": _structured,
         "compilation.config": _structured,
+        "speculative-config": st.none() | _speculative,
+        "cuda-graph-sizes": st.none() | st.lists(st.none() | st.integers(1, 64), max_size=3),
     },
 )
 _limits = st.builds(SloLimit, st.sampled_from(["ttft_ms", "e2e_ms"]), st.just("p99"), _number)

@@ -17,29 +17,17 @@ from runtimes.errors import UserError
 from runtimes.failure import Failure, FailureKind
 from runtimes.slo import Slo, SloLimit
 from search.trial import TrialState
+from tests.tracking.metric_samples import counts, exporter_of, request
 from tests.tracking.run_samples import trial_record
 from tracking.exporter import Exporter
 from tracking.live import LiveFigures
-from tracking.run_data import Goal
 
 _TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
 
 
-def _exporter(slo: Slo | None = None) -> Exporter:
-    return Exporter(
-        run="demo-20260101T000000Z-abcd",
-        name="demo",
-        model="meta-llama/Llama-3.1-8B",
-        goals=[Goal("goodput_per_gpu", "maximize")],
-        slo=slo or Slo(),
-        capacity_gpus=8,
-        version="1.2.3",
-    )
-
-
 @pytest.fixture
 def exporter() -> Iterator[Exporter]:
-    made = _exporter()
+    made = exporter_of("vllm")
     yield made
     made.close()
 
@@ -64,6 +52,11 @@ def _figures(number: int, *, gpus: int = 2, waiting: float | None = 1.0) -> Live
         requests_running=12.0,
         requests_waiting=waiting,
         kv_cache_usage_ratio=0.4,
+        in_flight=12,
+        lag_ms=1.5,
+        ttft_mean_ms=120.0,
+        tpot_mean_ms=20.0,
+        prefix_cache_hit_ratio=0.25,
     )
 
 
@@ -72,7 +65,10 @@ def _exercise(exporter: Exporter) -> None:
     exporter.trial_started(0, "vllm", 2)
     exporter.live(_figures(0))
     exporter.phase_ended("starting", 12.0)
-    exporter.requests("vllm", [(120.0, 20.0, 900.0, True), (None, None, 5.0, False)])
+    exporter.phase_entered(0, "measuring")
+    exporter.planned(12)
+    exporter.requests(0, "vllm", counts(request(), request(1, ttft_ms=None, error="http 500")))
+    exporter.pareto(2)
     exporter.best({"goodput_per_gpu": 4.5})
     exporter.suggested("tpe", 0.02)
     exporter.gpu_seconds(busy=20.0, idle=60.0)
@@ -85,7 +81,7 @@ def test_names_carry_prefix_and_base_units(exporter: Exporter) -> None:
     for name, kind in kinds.items():
         assert name.startswith("servetune_")
         assert name.endswith("_total") == (kind == "counter"), name
-        assert kind != "histogram" or name.endswith("_seconds"), name
+        assert kind != "histogram" or name.endswith(("_seconds", "_ratio", "_tokens")), name
         assert not re.search(r"_(ms|milliseconds|percent|minutes)(_|$)", name), name
 
 
@@ -156,7 +152,7 @@ def test_live_figures_are_per_gpu_and_ratios(exporter: Exporter) -> None:
 def test_a_trials_own_series_go_when_it_ends(exporter: Exporter) -> None:
     exporter.trial_started(3, "vllm", 2)
     exporter.live(_figures(3))
-    assert exporter.text().count('trial="3"') == 6
+    assert exporter.text().count('trial="3"') == 12
     exporter.trial_finished(trial_record(3))
     assert 'trial="3"' not in exporter.text()
     exporter.live(_figures(3))
@@ -167,7 +163,8 @@ def test_series_stay_bounded_over_many_trials(exporter: Exporter) -> None:
     def one_trial(number: int) -> None:
         exporter.trial_started(number, "vllm", 2)
         exporter.live(_figures(number))
-        exporter.requests("vllm", [(100.0, 10.0, 500.0, True)])
+        exporter.phase_entered(number, "measuring")
+        exporter.requests(number, "vllm", counts())
         exporter.suggested("tpe", 0.01)
         state = TrialState.FAILED if number % 3 else TrialState.COMPLETED
         failure = Failure(FailureKind.CRASHED, "it crashed") if number % 3 else None
@@ -184,7 +181,13 @@ def test_series_stay_bounded_over_many_trials(exporter: Exporter) -> None:
 
 def test_request_latencies_are_seconds_and_failures_are_not_latencies(exporter: Exporter) -> None:
     exporter.requests(
-        "vllm", [(120.0, 20.0, 900.0, True), (80.0, None, 100.0, True), (7.0, 7.0, 7.0, False)]
+        0,
+        "vllm",
+        counts(
+            request(0, ttft_ms=120.0),
+            request(1, ttft_ms=80.0, tokens=1),
+            request(2, ttft_ms=7.0, error="cut stream"),
+        ),
     )
     assert _value(exporter, 'servetune_requests_total{outcome="ok"}') == 2
     assert _value(exporter, 'servetune_requests_total{outcome="error"}') == 1
@@ -196,8 +199,17 @@ def test_request_latencies_are_seconds_and_failures_are_not_latencies(exporter: 
 
 
 def test_limits_are_boundaries_so_that_attainment_is_exact() -> None:
-    exporter = _exporter(Slo((SloLimit("ttft_ms", "p99", 333.0), SloLimit("tpot_ms", "mean", 37))))
-    exporter.requests("vllm", [(332.9, 36.9, 1.0, True), (333.1, 37.1, 1.0, True)])
+    slo = Slo((SloLimit("ttft_ms", "p99", 333.0), SloLimit("tpot_ms", "mean", 37)))
+    exporter = exporter_of("vllm", slo=slo)
+    exporter.requests(
+        0,
+        "vllm",
+        counts(
+            request(0, ttft_ms=333.0, tpot_ms=37.0),
+            request(1, ttft_ms=333.000001, tpot_ms=37.000001),
+            slo=slo,
+        ),
+    )
     ttft = "servetune_request_time_to_first_token_seconds_bucket"
     tpot = "servetune_request_time_per_output_token_seconds_bucket"
     assert _value(exporter, f'{ttft}{{engine="vllm",le="0.333"}}') == 1
@@ -214,7 +226,7 @@ def test_gpu_seconds_never_fall(exporter: Exporter) -> None:
 
 
 def test_two_exporters_live_in_one_process(exporter: Exporter) -> None:
-    other = _exporter()
+    other = exporter_of("vllm")
     exporter.queued(3)
     other.queued(4)
     assert _value(exporter, "servetune_trials_queued") == 3

@@ -1,191 +1,205 @@
-"""Dashboards and scrape configuration: our own lint, since no Grafana runs in these tests."""
+"""Dashboards hold to our lint and to Grafana's own types, since no Grafana runs in these tests."""
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
-import re
-import shutil
-import subprocess
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
-import promql_parser
 import pytest
-import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from runtimes.errors import UserError
 from runtimes.json_types import Json
-from runtimes.slo import Slo
-from tests.tracking.dashboard_panels import (
-    PanelQuery,
-    mapping,
-    number,
-    panels,
-    queries,
-    sequence,
-    text,
-)
-from tracking.exporter import Exporter
-from tracking.grafana.panels import COLUMNS, DATASOURCE
-from tracking.grafana.write import dashboards, write_grafana
-from tracking.run_data import Goal
+from tests.tracking.dashboard_lint import problems
+from tests.tracking.dashboard_panels import mapping, panels, queries, sequence, variables
+from tests.tracking.exported import RAY_METRICS, Known, known_metrics
+from tests.tracking.expressions import read
+from tracking.grafana.write import dashboards
 
-_PANEL_TYPES = {"stat", "timeseries", "bargauge"}
-_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
-_DASHBOARDS = pytest.mark.parametrize("dashboard", dashboards().values(), ids=list(dashboards()))
-_QUERIES = pytest.mark.parametrize("query", queries(), ids=str)
+Board: TypeAlias = dict[str, Json]
+
+register_default_plugins()
+_NAMES = list(dashboards())
+_OVERVIEW = "servetune-overview.json"
 
 
-def _exported_names() -> set[str]:
-    exporter = Exporter(
-        run="r",
-        name="n",
-        model="m",
-        goals=[Goal("goodput", "maximize")],
-        slo=Slo(),
-        capacity_gpus=1,
-        version="0",
-    )
-    kinds = re.findall(r"^# TYPE (\S+) (\S+)$", exporter.text(), re.MULTILINE)
-    return {name + suffix for name, kind in kinds for suffix in _SUFFIXES[kind]}
+@pytest.fixture(scope="module")
+def known() -> Mapping[str, Known]:
+    return known_metrics()
 
 
-def _selectors(query: PanelQuery) -> Iterator[promql_parser.VectorSelector]:
-    found: list[promql_parser.VectorSelector] = []
-
-    def visit(node: object) -> bool:
-        if isinstance(node, promql_parser.VectorSelector):
-            found.append(node)
-        elif isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
-        return True
-
-    promql_parser.walk(promql_parser.parse(query.substituted("1m")), visit)
-    assert found, f"{query} selects nothing"
-    yield from found
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_dashboard_has_no_problem(name: str, known: Mapping[str, Known]) -> None:
+    assert problems(name, dashboards()[name], known) == []
 
 
-@_DASHBOARDS
-def test_panels_have_unique_ids_and_titles(dashboard: dict[str, Json]) -> None:
-    ids = [number(panel["id"]) for panel in panels(dashboard)]
-    titles = [text(panel["title"]) for panel in panels(dashboard)]
-    assert len(set(ids)) == len(ids) > 10
-    assert len(set(titles)) == len(titles)
-
-
-@_DASHBOARDS
-def test_panels_lie_in_the_grid_and_do_not_overlap(dashboard: dict[str, Json]) -> None:
-    cells: dict[str, set[tuple[int, int]]] = {}
-    for panel in panels(dashboard):
-        grid = {key: number(value) for key, value in mapping(panel["gridPos"]).items()}
-        assert grid["x"] >= 0
-        assert grid["x"] + grid["w"] <= COLUMNS
-        cells[text(panel["title"])] = {
-            (x, y)
-            for x in range(grid["x"], grid["x"] + grid["w"])
-            for y in range(grid["y"], grid["y"] + grid["h"])
-        }
-    for (one, covered), (other, taken) in combinations(cells.items(), 2):
-        assert not covered & taken, f"{one} overlaps {other}"
-    lines = {y for covered in cells.values() for _, y in covered}
-    assert sum(map(len, cells.values())) == len(lines) * COLUMNS, "a row has a gap"
-
-
-@_DASHBOARDS
-def test_panels_say_what_they_show(dashboard: dict[str, Json]) -> None:
-    for panel in panels(dashboard):
-        assert panel["type"] in _PANEL_TYPES
-        assert text(panel["title"])
-        assert text(panel["description"]).endswith(".")
-        assert text(mapping(mapping(panel["fieldConfig"])["defaults"])["unit"])
-
-
-@_DASHBOARDS
-def test_the_datasource_is_a_variable_everywhere(dashboard: dict[str, Json]) -> None:
-    variables = [mapping(item) for item in sequence(mapping(dashboard["templating"])["list"])]
-    assert {text(item["name"]) for item in variables} == {"datasource", "instance"}
-    assert all(item.get("datasource", DATASOURCE) == DATASOURCE for item in variables)
-    for panel in panels(dashboard):
-        assert panel["datasource"] == DATASOURCE
-        for target in map(mapping, sequence(panel["targets"])):
-            assert target["datasource"] == DATASOURCE
-    assert DATASOURCE["uid"] == "${datasource}"
-
-
-@_DASHBOARDS
-def test_queries_of_a_panel_have_their_own_letters(dashboard: dict[str, Json]) -> None:
-    for panel in panels(dashboard):
-        refs = [text(mapping(target)["refId"]) for target in sequence(panel["targets"])]
-        assert refs == sorted(set(refs))
-
-
-@_QUERIES
-def test_every_metric_is_one_the_exporter_has(query: PanelQuery) -> None:
-    names = {selector.name for selector in _selectors(query)}
-    assert names <= _exported_names()
-
-
-@_QUERIES
-def test_every_selector_is_limited_to_the_chosen_driver(query: PanelQuery) -> None:
-    for selector in _selectors(query):
-        assert 'instance=~".*"' in selector.prettify()
-
-
-@_QUERIES
-def test_rates_use_the_interval_that_fits_the_scrapes(query: PanelQuery) -> None:
-    ranges = re.findall(r"\[([^\]]+)\]", query.expr)
-    assert set(ranges) <= {"$__rate_interval"}
-    calls = re.findall(r"\b(?:rate|increase)\(", query.expr)
-    assert len(calls) == len(ranges)
-    assert "_bucket" not in query.expr or calls, "buckets without a rate"
-
-
-def test_names_the_exporter_lacks_are_noticed() -> None:
-    planted = PanelQuery("d", "planted", "A", 'rate(servetune_trial_total{a="b"}[1m])', "")
-    names = {selector.name for selector in _selectors(planted)}
-    assert names == {"servetune_trial_total"}
-    assert not names <= _exported_names()
-
-
-def test_files_are_written_and_read_back(tmp_path: Path) -> None:
-    written = write_grafana(tmp_path / "out", ["127.0.0.1:9100", "[::1]:9101"])
-    names = {path.relative_to(tmp_path / "out").as_posix() for path in written}
-    assert names == {
-        "dashboards/servetune-overview.json",
-        "provisioning/dashboards/servetune.yaml",
-        "provisioning/datasources/servetune.yaml",
-        "prometheus.yml",
+def test_there_are_four_dashboards_and_they_lead_to_each_other() -> None:
+    assert {name.removesuffix(".json") for name in _NAMES} == {
+        "servetune-cluster",
+        "servetune-engine",
+        "servetune-overview",
+        "servetune-trial",
     }
-    board = json.loads((tmp_path / "out/dashboards/servetune-overview.json").read_text())
-    assert board == dashboards()["servetune-overview.json"]
-    provider = yaml.safe_load((tmp_path / "out/provisioning/dashboards/servetune.yaml").read_text())
-    assert provider["providers"][0]["options"]["path"] == str(tmp_path / "out/dashboards")
-    scrape = yaml.safe_load((tmp_path / "out/prometheus.yml").read_text())
-    assert scrape["scrape_configs"][0]["static_configs"] == [
-        {"targets": ["127.0.0.1:9100", "[::1]:9101"]}
-    ]
+    for board in dashboards().values():
+        (link,) = map(mapping, sequence(board["links"]))
+        assert set(map(str, sequence(board["tags"]))) == set(map(str, sequence(link["tags"])))
 
 
-def test_promtool_accepts_the_scrape_configuration(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    write_grafana(tmp_path, ["driver.example:9100"], scrape_interval_s=1)
-    checked = subprocess.run(
-        [promtool, "check", "config", str(tmp_path / "prometheus.yml")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert checked.returncode == 0, checked.stderr
+def test_every_metric_of_ours_is_on_a_dashboard_or_names_the_study(
+    known: Mapping[str, Known],
+) -> None:
+    shown = set[str]()
+    for query in queries():
+        reading, _ = read(query.substituted("1m"), known)
+        shown |= {_family(name) for name in reading.names}
+    ours = {_family(name) for name in known if name.startswith("servetune_")}
+    assert ours - shown == {"servetune_build_info"}
 
 
-@pytest.mark.parametrize(
-    "targets", [[], ["http://127.0.0.1:9100/metrics"], ["127.0.0.1"], ["h:1", "h:1/metrics"]]
-)
-def test_what_prometheus_cannot_scrape_is_refused(tmp_path: Path, targets: list[str]) -> None:
-    with pytest.raises(UserError, match=r"127\.0\.0\.1:9100"):
-        write_grafana(tmp_path / "out", targets)
-    assert not (tmp_path / "out").exists()
+def _family(name: str) -> str:
+    for suffix in ("_bucket", "_sum", "_count"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def test_rays_agent_exports_what_the_cluster_dashboard_asks_for() -> None:
+    ray = importlib.util.find_spec("ray")
+    if ray is None or ray.origin is None:
+        pytest.skip("ray is not installed")
+    agent = Path(ray.origin).parent / "dashboard/modules/reporter/reporter_agent.py"
+    source = agent.read_text(encoding="utf-8")
+    for name in RAY_METRICS:
+        assert f'"{name.removeprefix("ray_")}": Gauge(' in source
+    assert '"GpuIndex": str(gpu_index)' in source
+
+
+def _lost(written: Json, read_back: Json, path: str = "") -> Iterator[str]:
+    """Keys and values of `written` that `read_back` lacks."""
+    if isinstance(written, dict) and isinstance(read_back, dict):
+        for key, value in written.items():
+            if key in read_back:
+                yield from _lost(value, read_back[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
+    elif isinstance(written, list) and isinstance(read_back, list):
+        if len(written) != len(read_back):
+            yield path
+        for index, (one, other) in enumerate(zip(written, read_back, strict=False)):
+            yield from _lost(one, other, f"{path}[{index}]")
+    elif written != read_back:
+        yield path
+
+
+def _round_trip(board: Board) -> Json:
+    back: Json = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+    return back
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_grafanas_own_types_know_every_key(name: str) -> None:
+    board = dashboards()[name]
+    assert list(_lost(board, _round_trip(board))) == []
+
+
+def test_keys_that_grafana_does_not_know_are_noticed() -> None:
+    board = dashboards()[_OVERVIEW]
+    panel = panels(board)[1]
+    board["refrsh"] = "5s"
+    panel["titl"] = "x"
+    mapping(panel["gridPos"])["hh"] = 3
+    mapping(panel["options"])["graphMod"] = "x"
+    mapping(sequence(panel["targets"])[0])["exprr"] = "x"
+    assert {path.rpartition(".")[2] for path in _lost(board, _round_trip(board))} == {
+        "refrsh",
+        "titl",
+        "hh",
+        "graphMod",
+        "exprr",
+    }
+
+
+def _panel(board: Board) -> Board:
+    """`Trials ended`, which is a number with one query."""
+    return panels(board)[1]
+
+
+def _target(board: Board) -> Board:
+    return mapping(sequence(_panel(board)["targets"])[0])
+
+
+def _asks(expr: str, legend: str = "") -> Callable[[Board], None]:
+    def plant(board: Board) -> None:
+        _target(board).update(expr=expr, legendFormat=legend)
+
+    return plant
+
+
+def _sets(key: str, value: Json) -> Callable[[Board], None]:
+    return lambda board: _panel(board).update({key: value})
+
+
+def _unit(board: Board) -> None:
+    mapping(mapping(_panel(board)["fieldConfig"])["defaults"])["unit"] = "ms"
+
+
+def _lists(query: str) -> Callable[[Board], None]:
+    def plant(board: Board) -> None:
+        mapping(variables(board)[1]["query"])["query"] = query
+
+    return plant
+
+
+_R = 'run=~"$run"'
+_FAULTS: list[tuple[str, Callable[[Board], None]]] = [
+    ("id 1 is there twice", _sets("id", 1)),
+    ("'Study' is there twice", _sets("title", "Study")),
+    ("overlaps", _sets("gridPos", {"x": 5, "y": 0, "w": 4, "h": 4})),
+    ("leaves the grid", _sets("gridPos", {"x": 22, "y": 90, "w": 4, "h": 4})),
+    ("a row has a gap", _sets("gridPos", {"x": 6, "y": 90, "w": 3, "h": 4})),
+    ("is no panel type", _sets("type", "timeserie")),
+    ("no description", _sets("description", "words")),
+    ("no unit we know: 'ms'", _unit),
+    ("its data source is no variable", _sets("datasource", {"type": "prometheus", "uid": "P1"})),
+    ("is of one Grafana only", _sets("datasource", {"type": "prometheus", "uid": "P1"})),
+    ("of a query is no variable", lambda board: _target(board).update(datasource="P1")),
+    ("letters of its queries", lambda b: sequence(_panel(b)["targets"]).append(_target(b))),
+    ("variables begin with", lambda board: variables(board)[1].update(name="study")),
+    ("nothing exports what it lists", _lists("label_values(servetune_study, run)")),
+    ("nothing exports what it lists", _lists("label_values(servetune_study_info, nun)")),
+    ("All leaves out", lambda board: variables(board)[1].update(allValue=".+")),
+    ("no PromQL", _asks("sum(servetune_trials_running{}")),
+    ("nothing exports it", _asks(f"servetune_trial_running{{{_R}}}")),
+    ("have no label 'stat'", _asks(f'servetune_gpus{{{_R},stat="busy"}}')),
+    ("by (stat)", _asks(f"sum by (stat) (servetune_gpus{{{_R}}})")),
+    ("on (trial)", _asks(f"servetune_gpus{{{_R}}} and on (trial) servetune_trial_gpus{{{_R}}}")),
+    ("without le", _asks(f"histogram_quantile(0.5, sum(servetune_gpus{{{_R}}}))")),
+    ("names 'kind'", _asks(f"servetune_gpus{{{_R}}}", "{{kind}}")),
+    ("names 'state'", _asks(f"sum(servetune_gpus{{{_R}}})", "{{state}}")),
+    ("not limited to the chosen runs", _asks("sum(servetune_gpus)")),
+    ("no variable $trial", _asks(f'sum(servetune_trial_gpus{{{_R},trial=~"$trial"}})')),
+    ("not over $__rate_interval", _asks(f"sum(rate(servetune_requests_total{{{_R}}}[5m]))")),
+    ("rate() of what is no counter", _asks(f"rate(servetune_gpus{{{_R}}}[$__rate_interval])")),
+]
+
+
+@pytest.mark.parametrize(("words", "plant"), _FAULTS, ids=[words for words, _ in _FAULTS])
+def test_a_planted_fault_is_found(
+    words: str, plant: Callable[[Board], None], known: Mapping[str, Known]
+) -> None:
+    board = copy.deepcopy(dashboards()[_OVERVIEW])
+    plant(board)
+    found = problems(_OVERVIEW, board, known)
+    assert any(words in problem for problem in found), found
+
+
+def test_a_counter_as_it_is_must_be_said(known: Mapping[str, Known]) -> None:
+    board = copy.deepcopy(dashboards()[_OVERVIEW])
+    assert problems(_OVERVIEW, board, known) == []
+    _panel(board)["description"] = "Attempts that ended."
+    (found,) = problems(_OVERVIEW, board, known)
+    assert "servetune_trials_total: a counter as it is" in found

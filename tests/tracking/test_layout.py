@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from runtimes.errors import RunFolderError
-from tracking.layout import RunLayout, find_run, new_run_id
+from tracking.layout import (
+    ATTEMPT_LEVEL,
+    STAGE_LEVEL,
+    RecordFile,
+    RunLayout,
+    find_run,
+    new_run_id,
+)
 
 _NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -34,10 +41,14 @@ def test_names_are_the_documented_ones() -> None:
         "live/metrics.prom": layout.final_metrics,
         "lock": layout.lock,
         "report.html": layout.report,
-        "trials/trial-00003-0.parquet": layout.trial_file(3, 0),
-        "stages/trial-00003-1-stage-002.parquet": layout.stage_file(3, 1, 2),
-        "requests/trial-00003-1-stage-002.parquet": layout.requests_file(3, 1, 2),
-        "samples/trial-00003-1.parquet": layout.samples_file(3, 1),
+        "trials/trial-00003-0.parquet": layout.attempt_file("trials", 3, 0),
+        "stages/trial-00003-1-stage-002.parquet": layout.stage_part("stages", 3, 1, 2),
+        "requests/trial-00003-1-stage-002.parquet": layout.stage_part("requests", 3, 1, 2),
+        "samples/trial-00003-1.parquet": layout.attempt_file("samples", 3, 1),
+        "stages/trials-00003-00070-level-2-000004.parquet": layout.merged_file(
+            "stages", 3, 70, 2, 4
+        ),
+        "events/segments-00000001-00000003.parquet": layout.events_file(1, 3),
         "logs/trial-00003-0.log": layout.log_file(3, 0),
     }
     assert {path.relative_to(layout.root).as_posix() for path in named.values()} == set(named)
@@ -57,22 +68,42 @@ def test_create_makes_every_folder_and_keeps_what_is_there(tmp_path: Path) -> No
     assert layout.log_file(0, 0).read_text() == "kept"
 
 
-def test_listings_hold_records_only(tmp_path: Path) -> None:
+def test_listings_hold_records_only_and_what_was_merged_last_comes_first(tmp_path: Path) -> None:
     layout = RunLayout(tmp_path / "demo")
     layout.create()
-    for path in (layout.trial_file(1, 0), layout.trial_file(0, 1), layout.trial_file(0, 0)):
+    expected = [
+        layout.merged_file("stages", 0, 9, 3, 7),
+        layout.merged_file("stages", 0, 100_000, 2, 1),
+        layout.attempt_file("stages", 2, 0),
+        layout.attempt_file("stages", 2, 1),
+        layout.attempt_file("stages", 100_000, 0),
+        layout.stage_part("stages", 2, 0, 0),
+        layout.stage_part("stages", 2, 0, 1000),
+    ]
+    for path in reversed(expected):
         path.touch()
-    (layout.trials_dir / ".trial-00002-0.parquet.tmp").touch()
-    layout.stage_file(0, 0, 0).touch()
-    for path in (layout.requests_file(1, 0, 0), layout.requests_file(11, 0, 0)):
-        path.touch()
-    layout.samples_file(1, 0).touch()
-    expected = [layout.trial_file(0, 0), layout.trial_file(0, 1), layout.trial_file(1, 0)]
-    assert layout.trial_files() == expected
-    assert layout.stage_files() == [layout.stage_file(0, 0, 0)]
-    assert layout.requests_files(1) == [layout.requests_file(1, 0, 0)]
-    assert layout.samples_files(1) == [layout.samples_file(1, 0)]
-    assert layout.samples_files(2) == []
+    (layout.stages_dir / ".trial-00002-0.parquet.tmp").touch()
+    (layout.stages_dir / "notes.parquet").touch()
+    assert [file.path for file in layout.files("stages")] == expected
+    of_one = layout.files_of("stages", 11)
+    assert [file.path for file in of_one] == [expected[1]]
+    assert layout.stage_parts("stages", 2, 0) == expected[5:]
+    assert layout.stage_parts("stages", 2, 1) == []
+
+
+def test_a_file_name_tells_what_is_in_it() -> None:
+    layout = RunLayout(Path("runs/demo"))
+    part = RecordFile.of(layout.stage_part("requests", 3, 1, 2))
+    whole = RecordFile.of(layout.attempt_file("requests", 3, 1))
+    merged = RecordFile.of(layout.merged_file("requests", 3, 70, 2, 4))
+    assert part is not None
+    assert (part.first, part.last, part.attempt, part.stage) == (3, 3, 1, 2)
+    assert part.level == STAGE_LEVEL
+    assert whole is not None
+    assert (whole.level, whole.attempt, whole.stage) == (ATTEMPT_LEVEL, 1, None)
+    assert merged is not None
+    assert (merged.first, merged.last, merged.level, merged.sequence) == (3, 70, 2, 4)
+    assert RecordFile.of(Path("trial-3.parquet.tmp")) is None
 
 
 def test_run_id_is_name_utc_and_four_hex() -> None:

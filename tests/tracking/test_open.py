@@ -48,7 +48,7 @@ def layout(tmp_path: Path) -> RunLayout:
 
 
 def test_trials_are_one_ordered_frame_with_exact_integers(layout: RunLayout) -> None:
-    frame = open_run(layout.root).trials()
+    frame = open_run(layout.root).pandas.trials()
     assert list(zip(frame["number"], frame["attempt"], strict=True)) == [(0, 0), (1, 0), (1, 1)]
     assert frame["param_tp"].dtype == "Int64"
     assert frame["param_max_num_seqs"].isna().tolist() == [True, False, False]
@@ -58,22 +58,23 @@ def test_trials_are_one_ordered_frame_with_exact_integers(layout: RunLayout) -> 
 def test_stages_requests_and_samples(layout: RunLayout) -> None:
     run = open_run(_RUN, layout.root.parent)
     assert run.layout == layout
-    assert run.stages()["attempt"].tolist() == [0, 1]
-    requests = run.requests(1)
+    frames = run.pandas
+    assert frames.stages()["attempt"].tolist() == [0, 1]
+    requests = frames.requests(1)
     assert requests["attempt"].tolist() == [0, 0, 1, 1]
     assert requests["index"].tolist() == [0, 1, 0, 1]
     assert requests["ttft_ms"].tolist() == [1.0] * 4
     assert requests["tpot_ms"].isna().tolist() == [True, False, True, False]
-    assert run.samples(1)["at_ns"].tolist() == [10, 20, 10, 20]
+    assert frames.samples(1)["at_ns"].tolist() == [10, 20, 10, 20]
 
 
 def test_what_is_not_there_is_an_empty_frame_with_columns(layout: RunLayout) -> None:
-    run = open_run(str(layout.root))
+    run = open_run(str(layout.root)).pandas
     assert len(run.requests(0)) == 0
     assert {"ttft_ms", "index"} <= set(run.requests(0).columns)
     assert len(run.samples(7)) == 0
-    for path in layout.trial_files():
-        path.unlink()
+    for file in layout.files("trials"):
+        file.path.unlink()
     assert len(run.trials()) == 0
     assert "goodput" in run.trials().columns
 
@@ -81,9 +82,9 @@ def test_what_is_not_there_is_an_empty_frame_with_columns(layout: RunLayout) -> 
 def test_a_damaged_file_costs_its_own_rows(
     layout: RunLayout, caplog: pytest.LogCaptureFixture
 ) -> None:
-    layout.trial_file(0, 0).write_bytes(b"torn")
-    assert open_run(layout.root).trials()["number"].tolist() == [1, 1]
-    assert str(layout.trial_file(0, 0)) in caplog.text
+    layout.attempt_file("trials", 0, 0).write_bytes(b"torn")
+    assert open_run(layout.root).pandas.trials()["number"].tolist() == [1, 1]
+    assert str(layout.attempt_file("trials", 0, 0)) in caplog.text
 
 
 def test_no_run_is_a_run_folder_error(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_without_pandas_the_extra_is_named(layout: RunLayout) -> None:
         "from runtimes.errors import MissingToolError\n"
         "from tracking.open import open_run\n"
         "try:\n"
-        "    open_run(sys.argv[1]).trials()\n"
+        "    open_run(sys.argv[1]).pandas.trials()\n"
         "except MissingToolError as error:\n"
         "    sys.exit(str(error))\n"
     )

@@ -166,8 +166,8 @@ def test_arrow_sees_one_schema_whatever_a_trial_holds(layout: RunLayout) -> None
     writer.trial(_FAILED)
     dataset = ds.dataset(layout.trials_dir, format="parquet")
     expected = trial_schema(records.PARAMETER_TYPES, records.OBJECTIVES)
-    for path in layout.trial_files():
-        _assert_schema(pq.read_schema(path), expected)
+    for file in layout.files("trials"):
+        _assert_schema(pq.read_schema(file.path), expected)
     assert dataset.schema.equals(expected)
     assert dataset.count_rows(filter=ds.field("state") == "failed") == 1
 
@@ -230,8 +230,8 @@ def test_a_record_of_before_the_newer_columns_reads_with_their_defaults(
     writer.trial(trial_record(0))
     full = replace(_STAGE.measurement, client=ClientHealth(cpu_s=3.0), energy_j=5.0)
     writer.stage(replace(_STAGE, measurement=full, warmup_requests=8, cache="warm"))
-    _as_once(layout.trial_file(0, 0))
-    _as_once(layout.stage_file(3, 0, 1))
+    _as_once(layout.attempt_file("trials", 0, 0))
+    _as_once(layout.stage_part("stages", 3, 0, 1))
     (trial,) = read_trials(layout, problems.append)
     (stage,) = read_stages(layout, problems.append)
     assert problems == []
@@ -254,7 +254,7 @@ def test_what_follows_from_a_measurement_stands_beside_it(layout: RunLayout) -> 
         intervals={"output_throughput": Interval(1900.0, 2100.0)},
     )
     _writer(layout).trial(trial_record(0, measured=measured))
-    row = pq.read_table(layout.trial_file(0, 0)).to_pylist()[0]
+    row = pq.read_table(layout.attempt_file("trials", 0, 0)).to_pylist()[0]
     assert row["prompt_token_excess"] == 400
     assert row["energy_per_token_j"] == 0.01
     assert (row["window_start_s"], row["window_end_s"], row["steady"]) == (1.0, 41.0, True)
@@ -300,7 +300,7 @@ def test_a_damaged_file_is_passed_over_and_reported(
     writer = _writer(layout)
     for number in (0, 1, 2):
         writer.trial(trial_record(number))
-    path = layout.trial_file(1, 0)
+    path = layout.attempt_file("trials", 1, 0)
     path.write_bytes(damage(path.read_bytes()))
     assert [record.number for record in read_trials(layout, problems.append)] == [0, 2]
     (problem,) = problems
@@ -312,17 +312,17 @@ def test_a_damaged_file_is_passed_over_and_reported(
 def test_without_a_listener_damage_is_logged(
     layout: RunLayout, caplog: pytest.LogCaptureFixture
 ) -> None:
-    layout.stage_file(0, 0, 0).write_bytes(b"torn")
+    layout.stage_part("stages", 0, 0, 0).write_bytes(b"torn")
     with caplog.at_level(logging.WARNING):
         assert read_stages(layout) == []
-    assert str(layout.stage_file(0, 0, 0)) in caplog.text
+    assert str(layout.stage_part("stages", 0, 0, 0)) in caplog.text
 
 
 def test_a_newer_record_is_refused_by_name(
     layout: RunLayout, problems: list[UnreadableFile]
 ) -> None:
     _writer(layout).trial(trial_record(0))
-    path = layout.trial_file(0, 0)
+    path = layout.attempt_file("trials", 0, 0)
     table = pq.read_table(path)
     metadata = {**(table.schema.metadata or {}), b"servetune.schema_version": b"99"}
     pq.write_table(table.replace_schema_metadata(metadata), path)
@@ -340,14 +340,14 @@ def test_writing_again_replaces_and_leaves_no_temporary(layout: RunLayout) -> No
     writer.samples(3, 0, b"samples")
     writer.log(3, 0, "größe \ud800\n")
     assert [record.reason for record in read_trials(layout)] == ["second"]
-    assert layout.requests_file(3, 0, 1).read_bytes() == b"requests"
-    assert layout.samples_file(3, 0).read_bytes() == b"samples"
+    assert layout.stage_part("requests", 3, 0, 1).read_bytes() == b"requests"
+    assert layout.attempt_file("samples", 3, 0).read_bytes() == b"samples"
     assert layout.log_file(3, 0).read_text(encoding="utf-8") == "größe \\ud800\n"
     assert {path for path in layout.root.rglob("*") if path.is_file()} == {
-        layout.trial_file(0, 0),
-        layout.stage_file(3, 0, 1),
-        layout.requests_file(3, 0, 1),
-        layout.samples_file(3, 0),
+        layout.attempt_file("trials", 0, 0),
+        layout.stage_part("stages", 3, 0, 1),
+        layout.stage_part("requests", 3, 0, 1),
+        layout.attempt_file("samples", 3, 0),
         layout.log_file(3, 0),
     }
 
@@ -355,4 +355,4 @@ def test_writing_again_replaces_and_leaves_no_temporary(layout: RunLayout) -> No
 def test_a_parameter_nobody_declared_is_our_bug_and_writes_nothing(layout: RunLayout) -> None:
     with pytest.raises(InternalError, match="without a column: block-size, seed"):
         _writer(layout).trial(trial_record(0, params={"seed": 1, "block-size": 16}))
-    assert layout.trial_files() == []
+    assert layout.files("trials") == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,7 +27,9 @@ from tests.tracking.run_samples import (
 )
 from tracking.records import TrialRecord
 from tracking.report import render_report, write_report
-from tracking.report_view import gain_words
+from tracking.report_plots import plot_views, uses_shaders
+from tracking.report_script import json_block, scripts
+from tracking.report_view import MAX_TRIALS, gain_words
 from tracking.run_data import Goal, RunData
 
 _HOSTILE = "</pre></title><script>alert('x')</script><img src=http://x.invalid/ onerror=y>&amp;\"'"
@@ -38,6 +44,7 @@ class _Page(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
         self.text_by_tag: dict[str, list[str]] = {}
+        self.scripts: list[tuple[str | None, str]] = []
         self._open: list[str] = []
         self.feed(source)
         self.close()
@@ -46,6 +53,8 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag == "script":
+            self.scripts.append((dict(attrs).get("type"), ""))
         if tag not in _VOID:
             self._open.append(tag)
 
@@ -58,6 +67,10 @@ class _Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "script":
+            kind, text = self.scripts.pop()
+            self.scripts.append((kind, text + data))
+            return
         for tag in set(self._open):
             self.text_by_tag.setdefault(tag, []).append(data)
 
@@ -92,21 +105,63 @@ def _hostile_run() -> RunData:
 
 @pytest.mark.parametrize("data", [study(), _hostile_run()], ids=["study", "hostile"])
 def test_the_page_needs_nothing_but_itself(data: RunData) -> None:
-    source = render_report(data)
-    page = _Page(source)
-    assert not set(page.tags) & {"script", "link", "img", "iframe", "object", "embed", "base"}
+    page = _Page(render_report(data))
+    assert not set(page.tags) & {"link", "img", "iframe", "object", "embed", "base"}
     for tag, name, value in page.attributes:
-        assert name not in ("src", "href", "srcset", "action", "data", "xlink:href"), (tag, value)
+        if name == "href":
+            assert value is not None
+            assert value.startswith("#"), (tag, value)
+        assert name not in ("src", "srcset", "action", "data", "xlink:href"), (tag, value)
         assert not name.startswith("on"), (tag, name)
     styles = "".join(page.text_by_tag["style"])
     assert "url(" not in styles
     assert "@import" not in styles
-    assert "default-src 'none'" in source
+
+
+def test_only_the_two_scripts_may_run_and_nothing_is_fetched() -> None:
+    page = _Page(render_report(_hostile_run()))
+    (policy,) = [value for _, _, value in page.attributes if value and "default-src" in value]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert "'unsafe-inline'" not in rules["script-src"]
+    allowed = {part for part in rules["script-src"].split() if part.startswith("'sha256-")}
+    runs, kinds = _scripts(page)
+    assert {_hash(text) for text in runs} == {_hash(str(scripts().own))}
+    packed = gzip.decompress(base64.b64decode(str(scripts().plotly)))
+    assert allowed == {_hash(str(scripts().own)), _hash(packed.decode())}
+    assert set(kinds) <= {None, "application/json", "text/plain"}
+
+
+def _scripts(page: _Page) -> tuple[list[str], list[str | None]]:
+    """Texts of the scripts that a browser runs, and the kinds of all script elements."""
+    found = page.scripts
+    return [text for kind, text in found if kind is None], [kind for kind, _ in found]
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def test_code_may_be_made_of_text_only_where_webgl_needs_it() -> None:
+    plain, shaders = (scripts().policy(shaders=each) for each in (False, True))
+    assert "unsafe-eval" not in plain
+    assert shaders == plain.replace("; style-src", " 'unsafe-eval'; style-src")
+    assert uses_shaders({"data": [{"type": "scatter"}, {"type": "parcoords"}]})
+    assert uses_shaders({"data": [{"type": "scattergl"}]})
+    assert not uses_shaders({"data": [{"type": "bar"}, {"x": [1]}]})
+
+
+@pytest.mark.parametrize(
+    "value", ["</script><script>alert(1)</script>", "<!--<script>", "&lt;", "\u2028", "é\ud800"]
+)
+def test_no_text_ends_a_block_of_json(value: str) -> None:
+    block = str(json_block({value: [value, 1.5, float("nan"), -float("inf"), None, True]}))
+    assert not set(block) & set("<>&\u2028")
+    assert json.loads(block) == {value: [value, 1.5, None, None, None, True]}
 
 
 def test_hostile_texts_are_shown_as_text() -> None:
     source = render_report(_hostile_run())
-    assert "<script" not in source
     assert "<img" not in source
     page = _Page(source)
     assert page.text_by_tag["title"][0] == f"{_HOSTILE} – servetune report"
@@ -127,7 +182,7 @@ def test_the_verdict_names_trial_value_and_gain() -> None:
 def test_the_command_can_be_copied_as_it_stands() -> None:
     source = render_report(study())
     assert (
-        '<pre class="command">vllm serve meta-llama/Llama-3.1-8B \\\n'
+        '<pre id="best-command">vllm serve meta-llama/Llama-3.1-8B \\\n'
         "  --tensor-parallel-size 2 \\\n"
         "  --max-num-seqs 256 \\\n"
         "  --max-num-batched-tokens 16384</pre>" in source
@@ -143,7 +198,7 @@ def test_a_simulated_best_is_marked_at_its_command() -> None:
 def test_masked_variables_do_not_reach_the_command() -> None:
     trial = replace(trial_record(0), env={"HF_TOKEN": MASK, "MODE": "fast"})
     page = _Page(render_report(run_data([trial])))
-    assert "HF_TOKEN" not in page.text("pre")
+    assert "HF_TOKEN" not in page.text()
     assert "MODE=fast" in page.text("pre")
 
 
@@ -152,7 +207,7 @@ def test_every_trial_has_its_row_the_best_first() -> None:
     table = source.partition('id="trials"')[2].partition("</section>")[0]
     numbers = re.findall(r'<tr[^>]*>\s*<td class="number">(\d+)</td>', table)
     assert numbers == ["9", "7", "5", "2", "1", "10", "0", "6", "3", "4", "8", "11"]
-    row = table[table.index('<tr class="best">') :].partition("</tr>")[0]
+    row = table[table.index(' class="best">') :].partition("</tr>")[0]
     cells = [re.sub(r"<[^>]+>|\s+", " ", cell).strip() for cell in row.split("</td>")]
     assert cells[-7:-1] == ["8.44", "477", "39.3", "4,320", "2,160", "met"]
     assert "TTFT p99 above 4 times its limit after the first stage" in table
@@ -197,6 +252,8 @@ def test_two_goals_mark_the_pareto_front() -> None:
     ]
     source = render_report(run_data(trials, goals=goals))
     assert source.count('<span class="badge quiet">Pareto</span>') == 2
+    chosen = source.partition('id="choices"')[2].partition("</section>")[0]
+    assert re.findall(r"<b>Trial (\d+)</b>", chosen) == ["0", "1"]
     assert "2 on the Pareto front of goodput per GPU, TTFT p99" in _Page(source).text()
 
 
@@ -223,15 +280,32 @@ def test_runs_with_little_to_show_render(trials: list[TrialRecord]) -> None:
     assert "The run has not ended in good order" in page.text()
 
 
-def test_a_large_run_stays_small() -> None:
-    data = study()
-    trials = [
-        replace(trial, number=12 * copy + trial.number)
-        for copy in range(84)
-        for trial in data.trials
+def test_what_has_no_room_is_left_out_and_the_page_says_so() -> None:
+    failure = replace(out_of_memory(), log_tail="first line\n" + "x" * 100_000 + "\nlast line")
+    failed = [
+        trial_record(number, state=TrialState.FAILED, failure=failure, params={"a": "y" * 5000})
+        for number in range(300)
     ]
-    source = render_report(replace(data, trials=tuple(trials)))
+    many = [trial_record(300 + number) for number in range(MAX_TRIALS)]
+    source = render_report(run_data([*failed, *many]))
     assert len(source.encode()) < 10e6
+    text = _Page(source).text()
+    assert "The first 2,000 of 2,300; all stand in the folder trials/ of the run." in text
+    assert "The first 25 of 300 attempts" in text
+    assert "last line" in text
+    assert "first line" not in text
+    assert "94,021 characters before" in text
+
+
+def test_plots_without_room_name_the_files_that_have_them() -> None:
+    complete, small, none = (plot_views(study(), room) for room in (10**7, 9_000, 0))
+    assert all(view.payload and view.has_table and not view.left_out for view in complete)
+    assert [bool(view.payload) for view in none] == [False] * len(complete)
+    assert "The plot and its 8 rows of values are too many for this page" in none[0].left_out
+    assert "pareto.csv and pareto.png" in none[0].left_out
+    assert sum(len(view.payload) for view in small) < 10_000
+    assert small[0].payload
+    assert all(json.loads(view.payload)["figure"] for view in small if view.payload)
 
 
 def test_the_file_is_written_whole(tmp_path: Path) -> None:

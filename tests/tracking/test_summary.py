@@ -167,8 +167,13 @@ def test_random_weights_in_the_command_are_a_caveat() -> None:
 
 def test_a_baseline_that_breaks_the_slo_is_a_caveat() -> None:
     trials = [trial_record(0, measured=_SLOW, baseline=True), trial_record(1)]
-    (caveat,) = summarise_run(run_data(trials)).caveats
-    assert caveat.startswith("The baseline, trial 0, breaks the service-level objective")
+    summary = summarise_run(run_data(trials))
+    (caveat,) = summary.caveats
+    assert caveat == (
+        "The engine's defaults (trial 0) break the service-level objective: tpot p99 ≤ 40 ms "
+        "(90.0 ms, here 30.0 ms); request throughput per GPU 1.00× theirs."
+    )
+    assert summary.gain_ratio is None
 
 
 def test_a_run_that_was_killed_says_how_to_go_on() -> None:

@@ -2,261 +2,300 @@
 
 from __future__ import annotations
 
-from runtimes.json_types import Json
-from tracking.grafana.panels import DATASOURCE, SELECTOR, Panel, Query, place
+from dataclasses import replace
 
-UID = "servetune-overview"
+from runtimes.json_types import Json
+from tracking.grafana.board import board, latencies
+from tracking.grafana.panels import Panel, Query, Row, bars, lines, stat
+from tracking.grafana.promql import (
+    mean_of,
+    metric,
+    quantile,
+    quantile_so_far,
+    rate,
+    share_of,
+    total,
+)
 
 
 def overview() -> dict[str, Json]:
     """The dashboard as Grafana imports it."""
-    return {
-        "uid": UID,
-        "title": "servetune: study overview",
-        "description": "One servetune study as its driver sees it.",
-        "tags": ["servetune"],
-        "editable": True,
-        "schemaVersion": 39,
-        "version": 1,
-        "refresh": "5s",
-        "time": {"from": "now-1h", "to": "now"},
-        "timezone": "browser",
-        "templating": {"list": [_datasource_variable(), _instance_variable()]},
-        "annotations": {"list": []},
-        "links": [],
-        "panels": place(
-            [
-                (4, _numbers()),
-                (8, [_trials_by_state(), _gpus()]),
-                (8, [_best(), _output_rate()]),
-                (8, [*_latencies()]),
-                (8, [_kv_usage(), _engine_queue(), _requests()]),
-                (8, [_failures(), _phases(), _suggestions()]),
-            ]
-        ),
-    }
+    return board(
+        "overview",
+        "study overview",
+        "Studies as their drivers see them.",
+        [
+            Row(4, _progress()),
+            Row(4, _health()),
+            Row(8, [_running()]),
+            Row(8, [_best(), _trials_by_state(), _gpus()], "Search"),
+            Row(8, [_output_rate(), _phases(), _suggestions()]),
+            Row(
+                8,
+                [
+                    latencies("TTFT", "Time to first token", "time_to_first_token", "ttft", 12),
+                    latencies("TPOT", "Time per output token", "time_per_output_token", "tpot", 12),
+                ],
+                "Requests",
+            ),
+            Row(8, [_requests(), _attainment(), _generator_lag()]),
+            Row(8, [_failures(), _flags(), _predictions()], "What to doubt"),
+        ],
+    )
 
 
-def _series(name: str, **labels: str) -> str:
-    matchers = [SELECTOR, *(f'{label}="{value}"' for label, value in labels.items())]
-    return f"servetune_{name}{{{','.join(matchers)}}}"
-
-
-def _datasource_variable() -> Json:
-    return {
-        "name": "datasource",
-        "label": "Prometheus",
-        "type": "datasource",
-        "query": "prometheus",
-        "refresh": 1,
-    }
-
-
-def _instance_variable() -> Json:
-    return {
-        "name": "instance",
-        "label": "Driver",
-        "type": "query",
-        "datasource": dict(DATASOURCE),
-        "query": {
-            "query": "label_values(servetune_study_info, instance)",
-            "refId": "instances",
-        },
-        "refresh": 2,
-        "sort": 1,
-    }
-
-
-def _stat(title: str, description: str, width: int, expr: str, unit: str = "short") -> Panel:
-    return Panel("stat", title, description, unit, width, (Query(expr, title),))
-
-
-def _numbers() -> list[Panel]:
-    busy_s = f"sum({_series('gpu_seconds_total', state='busy')})"
-    all_s = f"sum({_series('gpu_seconds_total')})"
+def _progress() -> list[Panel]:
+    study = stat(
+        "Study", "Name of the study, and the model it serves.", 6, metric("study_info"), "short"
+    )
+    named = Query(metric("study_info"), "{{name}} · {{model}}")
     return [
-        Panel(
-            "stat",
-            "Study",
-            "Name of the study, and the model it serves.",
-            "short",
-            6,
-            (Query(_series("study_info"), "{{name}} · {{model}}"),),
-            show_name=True,
-        ),
-        _stat(
+        replace(study, queries=(named,), show_name=True),
+        stat(
             "Trials ended",
             "Attempts that ended since the driver started, whatever their state.",
             3,
-            f"sum({_series('trials_total')})",
+            total(metric("trials_total")),
         ),
-        _stat("Running", "Trials that hold devices now.", 3, _series("trials_running")),
-        _stat("Queued", "Trials that wait for devices now.", 3, _series("trials_queued")),
-        _stat(
+        stat(
+            "Planned",
+            "Trials the budget or the space allows in all.",
+            3,
+            total(metric("trials_planned")),
+        ),
+        stat("Running", "Trials that hold devices now.", 3, total(metric("trials_running"))),
+        stat("Queued", "Trials that wait for devices now.", 3, total(metric("trials_queued"))),
+        stat(
+            "Pareto front",
+            "Completed trials that no other one beats in every objective.",
+            3,
+            total(metric("pareto_trials")),
+        ),
+        stat(
             "Failures",
             "Attempts that ended with a failure since the driver started.",
             3,
-            f"sum({_series('trial_failures_total')})",
-        ),
-        _stat(
-            "GPUs busy",
-            "Share of the study's GPUs that hold a trial now.",
-            3,
-            f"sum({_series('gpus', state='busy')}) / sum({_series('gpus')})",
-            "percentunit",
-        ),
-        _stat(
-            "GPU time used",
-            "Busy GPU-seconds over all GPU-seconds since the driver started.",
-            3,
-            f"{busy_s} / {all_s}",
-            "percentunit",
+            total(metric("trial_failures_total")),
+            alarm_from=1,
         ),
     ]
 
 
-def _trials_by_state() -> Panel:
+def _health() -> list[Panel]:
+    gpus = total(metric("gpus"))
+    seconds = metric("gpu_seconds_total")
+    used = share_of(total(metric("gpu_seconds_total", 'state="busy"')), total(seconds))
+    met = share_of(
+        total(metric("request_slo_met_total")), total(metric("request_slo_evaluated_total"))
+    )
+    return [
+        stat(
+            "Since last progress",
+            "Time since a stage or a trial ended; the alert ServetuneStudyStalled watches it.",
+            4,
+            f"time() - max({metric('last_progress_timestamp_seconds')})",
+            "s",
+            alarm_from=3600,
+        ),
+        stat(
+            "GPUs busy",
+            "Share of the study's GPUs that hold a trial now.",
+            4,
+            share_of(total(metric("gpus", 'state="busy"')), gpus),
+            "percentunit",
+        ),
+        stat(
+            "GPU time used",
+            "Busy GPU-seconds over all GPU-seconds since the driver started.",
+            4,
+            used,
+            "percentunit",
+        ),
+        stat(
+            "SLO met",
+            "Requests within a limit of the SLO over requests judged by one, since the driver "
+            "started.",
+            4,
+            met,
+            "percentunit",
+        ),
+        stat(
+            "Trials flagged",
+            "Flags given to trials since the driver started: what makes a result doubtful.",
+            4,
+            total(metric("trials_flagged_total")),
+            alarm_from=1,
+        ),
+        stat(
+            "Scrapes failed",
+            "Reads of engines' metrics that brought nothing, in measured stages, since the driver "
+            "started.",
+            4,
+            total(metric("scrape_errors_total")),
+            alarm_from=1,
+        ),
+    ]
+
+
+def _running() -> Panel:
+    def of(name: str) -> str:
+        return total(metric(name), "trial")
+
     return Panel(
-        "timeseries",
+        "table",
+        "Trials that run now",
+        "One row a trial that holds devices; what has ended is in the record.",
+        "short",
+        24,
+        (
+            Query(of("trial_gpus"), "GPUs"),
+            Query(of("trial_progress_ratio"), "Progress of the stage", "percentunit"),
+            Query(of("trial_requests_in_flight"), "In flight"),
+            Query(
+                of("trial_output_tokens_per_second_per_gpu"),
+                "Output per second and GPU",
+                "suffix: tok/s",
+            ),
+            Query(of("trial_time_to_first_token_seconds"), "TTFT, mean", "s"),
+            Query(of("trial_time_per_output_token_seconds"), "TPOT, mean", "s"),
+            Query(of("engine_kv_cache_usage_ratio"), "KV cache", "percentunit"),
+            Query(of("engine_requests_waiting"), "Waiting"),
+        ),
+        key="trial",
+    )
+
+
+def _best() -> Panel:
+    return lines(
+        "Best objective so far",
+        "Objectives of the best trial so far, each in its own unit.",
+        "short",
+        8,
+        Query(metric("best_objective_value"), "{{objective}}"),
+    )
+
+
+def _trials_by_state() -> Panel:
+    return lines(
         "Trials by state",
         "Attempts that ended since the driver started, by state.",
         "short",
-        12,
-        (Query(f"sum by (state) ({_series('trials_total')})", "{{state}}"),),
+        8,
+        Query(total(metric("trials_total"), "state"), "{{state}}"),
         stacked=True,
     )
 
 
 def _gpus() -> Panel:
-    return Panel(
-        "timeseries",
+    return lines(
         "GPUs busy and idle",
         "GPUs the study holds, with a trial on them and without.",
         "short",
-        12,
-        (Query(f"sum by (state) ({_series('gpus')})", "{{state}}"),),
+        8,
+        Query(total(metric("gpus"), "state"), "{{state}}"),
         stacked=True,
     )
 
 
-def _best() -> Panel:
-    return Panel(
-        "timeseries",
-        "Best objective so far",
-        "Objectives of the best trial so far, each in its own unit.",
-        "short",
-        12,
-        (Query(_series("best_objective_value"), "{{objective}}"),),
-    )
-
-
 def _output_rate() -> Panel:
-    return Panel(
-        "timeseries",
+    return lines(
         "Output tokens per second and GPU, running trials",
         "Live figures of trials that run now; a series ends with its trial.",
         "suffix: tok/s",
-        12,
-        (Query(_series("trial_output_tokens_per_second_per_gpu"), "trial {{trial}}"),),
+        8,
+        Query(metric("trial_output_tokens_per_second_per_gpu"), "trial {{trial}}"),
     )
 
 
-def _latencies() -> list[Panel]:
-    return [
-        _quantiles("TTFT", "Time to first token", "time_to_first_token", "ttft"),
-        _quantiles("TPOT", "Time per output token", "time_per_output_token", "tpot"),
-    ]
-
-
-def _quantiles(short: str, long: str, name: str, metric: str) -> Panel:
-    bucket = _series(f"request_{name}_seconds_bucket")
-    rate = f"sum by (le, engine) (rate({bucket}[$__rate_interval]))"
-    quantiles = [
-        Query(f"histogram_quantile({quantile}, {rate})", f"p{percentile} {{{{engine}}}}")
-        for quantile, percentile in ((0.5, 50), (0.99, 99))
-    ]
-    limit = Query(_series("slo_limit_seconds", metric=metric), "limit on {{statistic}}")
-    return Panel(
-        "timeseries",
-        f"{short} of measured requests",
-        f"{long}, over all trials of an engine, as their stages end; the limits of the "
-        "service-level objective are boundaries of the histogram.",
+def _phases() -> Panel:
+    return bars(
+        "Mean time of a trial's phases",
+        "Where a trial's time goes since the driver started: starting, warming, measuring, "
+        "stopping.",
         "s",
-        12,
-        (*quantiles, limit),
+        8,
+        Query(mean_of("trial_duration_seconds", "phase"), "{{phase}}"),
     )
 
 
-def _kv_usage() -> Panel:
-    return Panel(
-        "timeseries",
-        "KV cache in use, running trials",
-        "Share of the KV cache each running engine uses; at 1 it preempts or queues.",
-        "percentunit",
+def _suggestions() -> Panel:
+    return lines(
+        "Time for one proposal",
+        "How long the sampler took for half and for 99 % of its proposals since the driver "
+        "started; GPUs may wait for it.",
+        "s",
         8,
-        (Query(_series("engine_kv_cache_usage_ratio"), "trial {{trial}}"),),
-    )
-
-
-def _engine_queue() -> Panel:
-    return Panel(
-        "timeseries",
-        "Requests in the engines",
-        "Requests each running engine works on, and those that wait in it.",
-        "short",
-        8,
-        (
-            Query(_series("engine_requests_running"), "trial {{trial}} running"),
-            Query(_series("engine_requests_waiting"), "trial {{trial}} waiting"),
+        *(
+            Query(
+                quantile_so_far(share, "suggest_duration_seconds", "sampler"),
+                f"p{share * 100:g} {{{{sampler}}}}",
+            )
+            for share in (0.5, 0.99)
         ),
     )
 
 
 def _requests() -> Panel:
-    rate = f"rate({_series('requests_total')}[$__rate_interval])"
-    return Panel(
-        "timeseries",
+    return lines(
         "Measured requests",
         "Requests by outcome, counted as stages end.",
         "reqps",
         8,
-        (Query(f"sum by (outcome) ({rate})", "{{outcome}}"),),
+        Query(total(rate(metric("requests_total")), "outcome"), "{{outcome}}"),
+    )
+
+
+def _attainment() -> Panel:
+    met = total(metric("request_slo_met_total"), "slo")
+    evaluated = total(metric("request_slo_evaluated_total"), "slo")
+    return bars(
+        "Requests within each limit of the SLO",
+        "Requests that met the limit over those it judged, since the driver started; exact, as "
+        "each request is judged by itself.",
+        "percentunit",
+        8,
+        Query(share_of(met, evaluated), "{{slo}}"),
+    )
+
+
+def _generator_lag() -> Panel:
+    return lines(
+        "Lag of the load generator",
+        "The longest that one of its timers ran late in each second. Where that nears the "
+        "latencies measured, the client and not the engine was the limit.",
+        "s",
+        8,
+        Query(quantile(0.5, "load_generator_lag_seconds"), "p50"),
+        Query(quantile(0.99, "load_generator_lag_seconds"), "p99"),
     )
 
 
 def _failures() -> Panel:
-    return Panel(
-        "bargauge",
+    return bars(
         "Failures by kind",
         "Attempts that failed since the driver started; kinds that did not occur are left out.",
         "short",
         8,
-        (Query(f"sum by (kind) ({_series('trial_failures_total')}) > 0", "{{kind}}"),),
+        Query(f"{total(metric('trial_failures_total'), 'kind')} > 0", "{{kind}}"),
     )
 
 
-def _phases() -> Panel:
-    total = _series("trial_duration_seconds_sum")
-    count = _series("trial_duration_seconds_count")
-    mean = f"sum by (phase) ({total}) / (sum by (phase) ({count}) > 0)"
-    return Panel(
-        "bargauge",
-        "Mean time of a trial's phases",
-        "Where a trial's time goes: starting, warming, measuring, stopping.",
-        "s",
+def _flags() -> Panel:
+    return bars(
+        "Flags of trials",
+        "Trials given a flag since the driver started; flags that did not occur are left out.",
+        "short",
         8,
-        (Query(mean, "{{phase}}"),),
+        Query(f"{total(metric('trials_flagged_total'), 'flag')} > 0", "{{flag}}"),
     )
 
 
-def _suggestions() -> Panel:
-    bucket = _series("suggest_duration_seconds_bucket")
-    rate = f"sum by (le, sampler) (rate({bucket}[$__rate_interval]))"
-    return Panel(
-        "timeseries",
-        "Time for one proposal, p99",
-        "How long the sampler takes; GPUs may wait for it.",
-        "s",
+def _predictions() -> Panel:
+    return bars(
+        "Error of the predictions, mean",
+        "How far predicted figures were from the measured ones since the driver started, as a "
+        "share of the measured.",
+        "percentunit",
         8,
-        (Query(f"histogram_quantile(0.99, {rate})", "{{sampler}}"),),
+        Query(mean_of("prediction_error_ratio", "figure"), "{{figure}}"),
     )

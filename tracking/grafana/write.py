@@ -11,48 +11,69 @@ import yaml
 
 from runtimes.errors import UserError
 from runtimes.json_types import Json
+from tracking.grafana.alerts import rules_file
+from tracking.grafana.cluster import cluster
+from tracking.grafana.engine import engine
 from tracking.grafana.overview import overview
+from tracking.grafana.scrape import (
+    PROMETHEUS_ADDRESS,
+    compose,
+    dashboard_provider,
+    datasource,
+    prometheus_config,
+)
+from tracking.grafana.trial import trial
 
-_TARGET = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}$")
+DEFAULT_TARGET = "127.0.0.1:9100"
+_TARGET = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})")
 
 
 def dashboards() -> dict[str, dict[str, Json]]:
     """Every dashboard by its file name."""
-    return {"servetune-overview.json": overview()}
+    return {f"{board['uid']}.json": board for board in (overview(), trial(), engine(), cluster())}
 
 
-def write_grafana(
-    folder: Path,
+def files(
     targets: Sequence[str],
     *,
-    prometheus_url: str = "http://127.0.0.1:9090",
+    prometheus_url: str = f"http://{PROMETHEUS_ADDRESS}",
     scrape_interval_s: int = 5,
-) -> list[Path]:
-    """Write dashboards, provisioning and a scrape configuration below `folder`.
-
-    `prometheus.yml` is for `prometheus --config.file`; `provisioning/` for Grafana's
-    `paths.provisioning`; `dashboards/` is read from where it was written.
+) -> dict[str, str]:
+    """Every file by its path; the same arguments give the same bytes.
 
     Args:
-        folder: made when absent; files of the same name are overwritten.
         targets: `host:port` of each driver's exporter.
         prometheus_url: where Grafana finds Prometheus.
         scrape_interval_s: seconds between scrapes.
-
-    Returns:
-        The files written.
 
     Raises:
         UserError: no target, or one that is not `host:port`.
     """
     _check(targets)
-    files = {f"dashboards/{name}": _json(content) for name, content in dashboards().items()}
-    boards = str((folder / "dashboards").resolve())
-    files["provisioning/dashboards/servetune.yaml"] = _yaml(_dashboard_provider(boards))
-    files["provisioning/datasources/servetune.yaml"] = _yaml(_datasource(prometheus_url))
-    files["prometheus.yml"] = _yaml(_scrape(targets, scrape_interval_s))
+    return {
+        **{f"dashboards/{name}": _json(content) for name, content in dashboards().items()},
+        "provisioning/dashboards/servetune.yaml": _yaml(dashboard_provider()),
+        "provisioning/datasources/servetune.yaml": _yaml(
+            datasource(prometheus_url, scrape_interval_s)
+        ),
+        "prometheus.yml": _yaml(prometheus_config(targets, scrape_interval_s)),
+        "rules/servetune.yml": _yaml(rules_file()),
+        # Prometheus complains of a folder that is not there; lists of the user's go beside it.
+        "targets/none.json": "[]\n",
+        "compose.yaml": _yaml(compose()),
+    }
+
+
+def write_grafana(
+    folder: Path, targets: Sequence[str], *, scrape_interval_s: int = 5
+) -> list[Path]:
+    """Write `files` below `folder`, which is made when absent; files of the same name go.
+
+    Raises:
+        UserError: as for `files`; nothing is written then.
+    """
     written = []
-    for name, text in files.items():
+    for name, text in files(targets, scrape_interval_s=scrape_interval_s).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -63,57 +84,29 @@ def write_grafana(
 def _check(targets: Sequence[str]) -> None:
     if not targets:
         raise UserError(
-            "no metrics address to scrape. Name the driver's, as 127.0.0.1:9100 (metrics.port "
+            f"no metrics address to scrape. Name the driver's, as {DEFAULT_TARGET} (metrics.port "
             "of the experiment)."
         )
     for target in targets:
-        if not _TARGET.match(target):
+        match = _TARGET.fullmatch(target)
+        if match is None or not 0 < int(match[2]) < 65536:
             raise UserError(
-                f"{target!r} is not an address that Prometheus can scrape. "
-                "Write host:port, without http:// and without /metrics, as 127.0.0.1:9100."
+                f"{target!r} is not an address that Prometheus can scrape. Write host:port with "
+                f"a port of 1 to 65535, without http:// and without /metrics, as {DEFAULT_TARGET}."
             )
-
-
-def _dashboard_provider(folder: str) -> Json:
-    return {
-        "apiVersion": 1,
-        "providers": [
-            {
-                "name": "servetune",
-                "type": "file",
-                "updateIntervalSeconds": 30,
-                "options": {"path": folder},
-            }
-        ],
-    }
-
-
-def _datasource(url: str) -> Json:
-    return {
-        "apiVersion": 1,
-        "datasources": [
-            {
-                "name": "servetune",
-                "uid": "servetune",
-                "type": "prometheus",
-                "access": "proxy",
-                "url": url,
-            }
-        ],
-    }
-
-
-def _scrape(targets: Sequence[str], interval_s: int) -> Json:
-    addresses: list[Json] = [*targets]
-    return {
-        "global": {"scrape_interval": f"{interval_s}s", "scrape_timeout": f"{interval_s}s"},
-        "scrape_configs": [{"job_name": "servetune", "static_configs": [{"targets": addresses}]}],
-    }
 
 
 def _json(content: Json) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes shared values out each time, where the default writes anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def _yaml(content: Json) -> str:
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -15,11 +17,40 @@ ArrowField: TypeAlias = "pa.Field[pa.DataType]"
 UNIT_KEY = b"unit"
 
 
+ENCODING_KEY = b"encoding"
+"""Metadata of a column whose text is not what it says but JSON."""
+
+
 def column(name: str, kind: pa.DataType, unit: str = "") -> ArrowField:
     """A field with its unit in its metadata."""
     return pa.field(name, kind, metadata={UNIT_KEY: unit.encode()} if unit else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns that are described together: one row of a table in docs/record.md.
+
+    Attributes:
+        names: in the order in which they stand in the file.
+        about: what they mean, in Markdown as in that file.
+    """
+
+    names: tuple[str, ...]
+    type: pa.DataType
+    unit: str
+    about: str
+
+    def fields(self) -> Iterator[ArrowField]:
+        """One field for each."""
+        return (column(name, self.type, self.unit) for name in self.names)
+
+
+def columns(names: str, kind: pa.DataType, about: str, unit: str = "") -> Columns:
+    """`Columns` whose names stand in one text, blanks between."""
+    return Columns(tuple(names.split()), kind, unit, about)
+
+
+TEXT, INTEGER, NUMBER, TRUTH = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
 STRING_MAP = pa.map_(pa.string(), pa.string())
@@ -32,8 +63,8 @@ VERDICTS = pa.list_(
         [
             pa.field("metric", pa.string()),
             pa.field("statistic", pa.string()),
-            pa.field("limit_ms", pa.float64()),
-            pa.field("value_ms", pa.float64()),
+            column("limit_ms", pa.float64(), "ms"),
+            column("value_ms", pa.float64(), "ms"),
             pa.field("met", pa.bool_()),
         ]
     )
@@ -57,34 +88,20 @@ WINDOW_COLUMNS = {
     "steady": "steady",
 }
 """Field of a `Window` by column."""
-CLIENT_TYPES: dict[str, tuple[pa.DataType, str]] = {
-    "processes": (pa.int64(), ""),
-    "cpu_s": (pa.float64(), "s"),
-    "cpu_share": (pa.float64(), "ratio"),
-    "lag_p99_ms": (pa.float64(), "ms"),
-    "lag_max_ms": (pa.float64(), "ms"),
-    "send_lateness_p99_ms": (pa.float64(), "ms"),
-    "held_ratio": (pa.float64(), "ratio"),
-    "connections_opened": (pa.int64(), "connections"),
-    "chunks_per_read": (pa.float64(), "chunks"),
-}
-CLIENT_COLUMNS = {f"client_{name}": name for name in CLIENT_TYPES}
+CLIENT_FIELDS = (
+    *("processes", "cpu_s", "cpu_share", "lag_p99_ms", "lag_max_ms", "send_lateness_p99_ms"),
+    *("held_ratio", "connections_opened", "chunks_per_read"),
+)
+CLIENT_COLUMNS = {f"client_{name}": name for name in CLIENT_FIELDS}
 """Field of a `ClientHealth` by column."""
 
-ENGINE_USE_UNITS = {
-    "kv_cache_usage_mean": "ratio",
-    "kv_cache_usage_max": "ratio",
-    "requests_running_mean": "requests",
-    "requests_waiting_mean": "requests",
-    "requests_waiting_max": "requests",
-    "preemptions": "requests",
-    "queue_mean_s": "s",
-    "prefill_mean_s": "s",
-    "decode_mean_s": "s",
-}
-ENGINE_USE_COLUMNS = {f"engine_{name}": name for name in ENGINE_USE_UNITS}
+ENGINE_USE_FIELDS = (
+    *("kv_cache_usage_mean", "kv_cache_usage_max"),
+    *("requests_running_mean", "requests_waiting_mean", "requests_waiting_max", "preemptions"),
+    *("queue_mean_s", "prefill_mean_s", "decode_mean_s"),
+)
+ENGINE_USE_COLUMNS = {f"engine_{name}": name for name in ENGINE_USE_FIELDS}
 """Field of an `EngineUse` by column."""
-
 
 GPU_USE = pa.list_(
     pa.struct(

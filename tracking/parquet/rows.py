@@ -25,7 +25,7 @@ from tracking.parquet.columns import (
 )
 from tracking.parquet.parameters import json_kind, to_cell
 from tracking.parquet.schema import ParameterColumn, objective_columns
-from tracking.records import EngineUse, Sample, StageRecord, TrialRecord
+from tracking.records import EngineUse, StageRecord, TrialRecord
 
 Row: TypeAlias = dict[str, Any]
 """One row on its way into or out of Arrow; columns that are absent are null."""
@@ -89,20 +89,6 @@ def stage_row(record: StageRecord) -> Row:
         **_parts(record.engine_use, ENGINE_USE_COLUMNS),
         "gpu_use": [asdict(device) for device in record.gpu_use],
         **_measurement(record.measurement),
-    }
-
-
-def sample_row(sample: Sample) -> Row:
-    """The row of a sample, without the identity of its trial."""
-    return {
-        "stage": sample.stage,
-        "at_ns": sample.at_ns,
-        "at": _microseconds(sample.unix_s),
-        "unix_s": sample.unix_s,
-        "metric": sample.metric,
-        "engine_metric": sample.engine_metric,
-        "gpu": sample.gpu,
-        "value": sample.value,
     }
 
 

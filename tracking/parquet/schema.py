@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from runtimes.errors import RunFolderError
-from tracking.parquet.columns import (
-    CLIENT_TYPES,
-    ENGINE_USE_COLUMNS,
-    ENGINE_USE_UNITS,
-    GPU_USE,
-    INTERVALS,
-    LATENCIES,
-    LAYOUT_COLUMNS,
-    NUMBER_MAP,
-    PRECISION_COLUMNS,
-    PREDICTED_COLUMNS,
-    PREDICTED_RUNNING,
-    STATISTICS,
-    STRING_MAP,
-    STRINGS,
-    THROUGHPUT_UNITS,
-    TIME,
-    VERDICTS,
-    ArrowField,
-    column,
+from tracking.parquet.columns import ENCODING_KEY, ArrowField, Columns, column
+from tracking.parquet.measured_columns import measurement
+from tracking.parquet.other_columns import (
+    EVENT_FIELDS,
+    EVENT_PLACE,
+    REQUESTS,
+    SAMPLES,
+    STAGE_HEAD,
+    STAGE_TAIL,
 )
 from tracking.parquet.parameters import ParameterType, ParameterTypes, column_names
+from tracking.parquet.trial_columns import HEAD, TAIL
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a reader of the old version would misread a file of the new one."""
 
 _KIND_KEY = b"servetune.kind"
 _VERSION_KEY = b"servetune.schema_version"
-_PARAMETERS_KEY = b"servetune.parameters"
+PARAMETERS_KEY = b"servetune.parameters"
 
-_PARAMETER_ARROW: dict[ParameterType, pa.DataType] = {
+_SCALARS: dict[str, pa.DataType] = {
     "int": pa.int64(),
     "float": pa.float64(),
     "bool": pa.bool_(),
     "string": pa.string(),
-    "json": pa.string(),
 }
 
 
@@ -57,149 +46,18 @@ class ParameterColumn:
     type: ParameterType
 
 
-def _identity() -> list[ArrowField]:
-    return [
-        column("run", pa.string()),
-        column("number", pa.int64()),
-        column("attempt", pa.int64()),
-    ]
-
-
-def _times() -> list[ArrowField]:
-    """Each instant twice: for people and time series, and exactly as it was measured."""
-    return [
-        column("started_at", TIME),
-        column("ended_at", TIME),
-        column("started_unix_s", pa.float64(), "s"),
-        column("ended_unix_s", pa.float64(), "s"),
-    ]
-
-
-def _measurement() -> list[ArrowField]:
-    fields = [
-        column("requests_completed", pa.int64(), "requests"),
-        column("requests_failed", pa.int64(), "requests"),
-        column("duration_s", pa.float64(), "s"),
-        column("input_tokens", pa.int64(), "tokens"),
-        column("output_tokens", pa.int64(), "tokens"),
-        column("requested_output_tokens", pa.int64(), "tokens"),
-        column("achieved_output_ratio", pa.float64(), "ratio"),
-        column("sent_prompt_tokens", pa.int64(), "tokens"),
-        column("prompt_token_excess", pa.int64(), "tokens"),
-        column("template_tokens", pa.int64(), "tokens"),
-        column("shared_prompt_tokens", pa.int64(), "tokens"),
-        column("cached_prompt_tokens", pa.int64(), "tokens"),
-        column("tokens_per_chunk", pa.float64(), "tokens/chunk"),
-    ]
-    fields += [column(name, pa.float64(), unit) for name, unit in THROUGHPUT_UNITS.items()]
-    for latency in LATENCIES:
-        fields.append(column(f"{latency}_count", pa.int64(), "values"))
-        fields += [column(f"{latency}_{name}_ms", pa.float64(), "ms") for name in STATISTICS]
-    return [*fields, *_judgement()]
-
-
-def _judgement() -> list[ArrowField]:
-    """What a measurement says of the limits, of its own worth, and of what it cost."""
-    return [
-        column("slo", VERDICTS),
-        column("slo_met", pa.bool_()),
-        column("slo_attainment", pa.float64(), "ratio"),
-        column("intervals", INTERVALS),
-        column("window_start_s", pa.float64(), "s"),
-        column("window_end_s", pa.float64(), "s"),
-        column("window_rule", pa.string()),
-        column("window_requests", pa.int64(), "requests"),
-        column("steady", pa.bool_()),
-        column("stopped_by", pa.string()),
-        *(column(f"client_{name}", kind, unit) for name, (kind, unit) in CLIENT_TYPES.items()),
-        column("client_limits", STRINGS),
-        column("energy_j", pa.float64(), "J"),
-        column("energy_per_token_j", pa.float64(), "J/token"),
-        column("measurement_flags", STRINGS),
-    ]
-
-
-def _trial_head() -> list[ArrowField]:
-    return [
-        *_identity(),
-        column("state", pa.string()),
-        column("engine", pa.string()),
-        column("baseline", pa.bool_()),
-        column("reference", pa.bool_()),
-        column("config_id", pa.string()),
-        column("command", STRINGS),
-        column("deploy_command", STRINGS),
-        column("simulated", pa.bool_()),
-        column("model", pa.string()),
-        column("model_revision", pa.string()),
-        column("seed", pa.int64()),
-        column("gpus", pa.int64(), "GPUs"),
-        *(column(name, pa.int64()) for name in LAYOUT_COLUMNS),
-        *(column(name, pa.string()) for name in PRECISION_COLUMNS),
-        column("gpu_ids", STRINGS),
-        column("gpu_model", pa.string()),
-        column("gpu_uuids", STRINGS),
-        column("node", pa.string()),
-        column("bundle", pa.string()),
-        column("driver_version", pa.string()),
-        column("cuda_version", pa.string()),
-        column("environment_hash", pa.string()),
-        column("compile_cache", pa.string()),
-        column("process_ids", pa.list_(pa.int64())),
-        *_times(),
-        column("startup_s", pa.float64(), "s"),
-        column("warmup_s", pa.float64(), "s"),
-        column("measure_s", pa.float64(), "s"),
-        column("stop_s", pa.float64(), "s"),
-        column("gpu_seconds", pa.float64(), "GPU·s"),
-        column("deciding_stage", pa.int64()),
-        column("slo_rate_low", pa.float64(), "requests/s"),
-        column("slo_rate_high", pa.float64(), "requests/s"),
-        *(
-            column(name, pa.float64(), "ms" if figure.endswith("_ms") else "tokens/s")
-            for name, (figure, _) in PREDICTED_COLUMNS.items()
-        ),
-        column(PREDICTED_RUNNING, pa.float64(), "sequences"),
-    ]
-
-
-def _trial_tail() -> list[ArrowField]:
-    return [
-        column("objectives", NUMBER_MAP),
-        column("failure_kind", pa.string()),
-        column("failure_message", pa.string()),
-        column("failure_remedy", pa.string()),
-        column("failure_exit_code", pa.int64()),
-        column("log_tail", pa.string()),
-        column("reason", pa.string()),
-        column("flags", STRINGS),
-        column("engine_version", pa.string()),
-        column("engine_config", STRING_MAP),
-        column("versions", STRING_MAP),
-        column("env", STRING_MAP),
-        column("param_kinds", STRING_MAP),
-    ]
-
-
 def trial_schema(parameter_types: ParameterTypes, objectives: Sequence[str]) -> pa.Schema:
     """Schema of every trial file of a run with these parameters and objectives."""
     columns = column_names("param_", parameter_types)
-    parameters = {
-        name: ParameterColumn(column, parameter_types[name]) for name, column in columns.items()
-    }
     fields = [
-        *_trial_head(),
-        *(column(item.column, _PARAMETER_ARROW[item.type]) for item in parameters.values()),
+        *_fields(HEAD),
+        *(_parameter_field(columns[name], kind) for name, kind in parameter_types.items()),
         *(column(name, pa.float64()) for name in objective_columns(objectives).values()),
-        *_measurement(),
-        *(
-            column(f"{name}_per_gpu", pa.float64(), f"{unit}/GPU")
-            for name, unit in THROUGHPUT_UNITS.items()
-        ),
-        *_trial_tail(),
+        *_fields(measurement()),
+        *_fields(TAIL),
     ]
-    mapping = {name: [item.column, item.type] for name, item in parameters.items()}
-    return _schema("trials", fields, {_PARAMETERS_KEY: json.dumps(mapping)})
+    mapping = {name: [columns[name], kind] for name, kind in parameter_types.items()}
+    return _schema("trials", fields, {PARAMETERS_KEY: json.dumps(mapping)})
 
 
 def objective_columns(objectives: Sequence[str]) -> dict[str, str]:
@@ -209,82 +67,22 @@ def objective_columns(objectives: Sequence[str]) -> dict[str, str]:
 
 def stage_schema() -> pa.Schema:
     """Schema of every stage file."""
-    fields = [
-        *_identity(),
-        column("stage", pa.int64()),
-        column("load", pa.string()),
-        column("load_value", pa.float64()),
-        *_times(),
-        column("cache", pa.string()),
-        column("designed_hit_rate", pa.float64(), "ratio"),
-        column("observed_hit_rate", pa.float64(), "ratio"),
-        column("acceptance_length", pa.float64(), "tokens"),
-        column("repetition_score", pa.float64(), "ratio"),
-        column("template_sha256", pa.string()),
-        *(
-            column(name, pa.float64(), ENGINE_USE_UNITS[field])
-            for name, field in ENGINE_USE_COLUMNS.items()
-        ),
-        column("gpu_use", GPU_USE),
-        column("repeat_of", pa.int64()),
-        column("warmup_requests", pa.int64(), "requests"),
-        column("warmup_steady", pa.bool_()),
-        *_measurement(),
-        column("counters_before", NUMBER_MAP),
-        column("counters_after", NUMBER_MAP),
-        column("cross_check", NUMBER_MAP),
-        column("cross_check_note", pa.string()),
-    ]
-    return _schema("stages", fields)
+    return _schema("stages", [*_fields(STAGE_HEAD), *_fields(measurement()), *_fields(STAGE_TAIL)])
 
 
 def requests_schema() -> pa.Schema:
     """Schema of every request file; `chunk_ns` counts from `sent_ns`."""
-    fields = [
-        *_identity(),
-        column("stage", pa.int64()),
-        column("index", pa.int64()),
-        column("scheduled_ns", pa.int64(), "ns"),
-        column("sent_ns", pa.int64(), "ns"),
-        column("first_byte_ns", pa.int64(), "ns"),
-        column("first_content_ns", pa.int64(), "ns"),
-        column("last_content_ns", pa.int64(), "ns"),
-        column("end_ns", pa.int64(), "ns"),
-        column("chunk_ns", pa.list_(pa.int64()), "ns since sent_ns"),
-        column("chunk_tokens", pa.list_(pa.int64()), "tokens"),
-        column("ttft_ms", pa.float64(), "ms"),
-        column("ttft_scheduled_ms", pa.float64(), "ms"),
-        column("tpot_ms", pa.float64(), "ms"),
-        column("e2e_ms", pa.float64(), "ms"),
-        column("e2e_scheduled_ms", pa.float64(), "ms"),
-        column("prompt_tokens", pa.int64(), "tokens"),
-        column("cached_tokens", pa.int64(), "tokens"),
-        column("sent_tokens", pa.int64(), "tokens"),
-        column("content_tokens", pa.int64(), "tokens"),
-        column("shared_tokens", pa.int64(), "tokens"),
-        column("output_tokens", pa.int64(), "tokens"),
-        column("requested_output_tokens", pa.int64(), "tokens"),
-        column("session", pa.int64()),
-        column("turn", pa.int64()),
-        column("error", pa.string()),
-    ]
-    return _schema("requests", fields)
+    return _schema("requests", _fields(REQUESTS))
 
 
 def samples_schema() -> pa.Schema:
     """Schema of every sample file; units of `value` follow from `metric`."""
-    fields = [
-        *_identity(),
-        column("stage", pa.int64()),
-        column("at_ns", pa.int64(), "ns"),
-        column("at", TIME),
-        column("unix_s", pa.float64(), "s"),
-        column("metric", pa.string()),
-        column("engine_metric", pa.string()),
-        column("gpu", pa.string()),
-        column("value", pa.float64()),
-    ]
-    return _schema("samples", fields)
+    return _schema("samples", _fields(SAMPLES))
+
+
+def events_schema() -> pa.Schema:
+    """Schema of every file of events."""
+    return _schema("events", [*_fields(EVENT_PLACE), *_fields(EVENT_FIELDS)])
 
 
 def parameter_columns(schema: pa.Schema) -> dict[str, ParameterColumn]:
@@ -293,7 +91,7 @@ def parameter_columns(schema: pa.Schema) -> dict[str, ParameterColumn]:
     Raises:
         ValueError: the metadata is not there or cannot be read.
     """
-    mapping = json.loads((schema.metadata or {}).get(_PARAMETERS_KEY, b""))
+    mapping = json.loads((schema.metadata or {}).get(PARAMETERS_KEY, b""))
     return {name: ParameterColumn(column, kind) for name, (column, kind) in mapping.items()}
 
 
@@ -314,6 +112,25 @@ def check_schema(schema: pa.Schema, kind: str, path: Path) -> None:
             f"up to {SCHEMA_VERSION}; install the version of servetune that made the run, or a "
             "newer one"
         )
+
+
+def _fields(columns: Iterable[Columns]) -> list[ArrowField]:
+    return [field for group in columns for field in group.fields()]
+
+
+def _parameter_field(name: str, kind: ParameterType) -> ArrowField:
+    """The field of a parameter, or of a part of one; JSON text says so in its metadata."""
+    if kind == "json":
+        return pa.field(name, pa.string(), metadata={ENCODING_KEY: b"json"})
+    return pa.field(name, _arrow(kind))
+
+
+def _arrow(kind: ParameterType) -> pa.DataType:
+    if isinstance(kind, str):
+        return _SCALARS[kind]
+    if isinstance(kind, list):
+        return pa.list_(_parameter_field("element", kind[0]))
+    return pa.struct([_parameter_field(name, inner) for name, inner in kind.items()])
 
 
 def _schema(

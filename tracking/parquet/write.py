@@ -10,11 +10,21 @@ import pyarrow.parquet as pq
 from runtimes.measurement import RequestRecord
 from tracking.files import write_atomically
 from tracking.layout import RunLayout
+from tracking.parquet.encoding import rows_per_group, writer_options
 from tracking.parquet.parameters import ParameterTypes
 from tracking.parquet.requests import requests_table
-from tracking.parquet.rows import Row, sample_row, stage_row, trial_row
-from tracking.parquet.schema import parameter_columns, samples_schema, stage_schema, trial_schema
+from tracking.parquet.rows import Row, stage_row, trial_row
+from tracking.parquet.sample_file import SampleFile
+from tracking.parquet.schema import (
+    parameter_columns,
+    requests_schema,
+    stage_schema,
+    trial_schema,
+)
 from tracking.records import Sample, StageRecord, TrialRecord
+
+_TABLE_ROWS = 1 << 16
+"""Requests that are made into columns at once."""
 
 
 def encode_requests(
@@ -22,14 +32,20 @@ def encode_requests(
 ) -> bytes:
     """The Parquet file of one stage's requests."""
     identity: Row = {"run": run, "number": number, "attempt": attempt, "stage": stage}
-    return _encode_many(requests_table(identity, records))
+    sink = pa.BufferOutputStream()
+    schema = requests_schema()
+    with pq.ParquetWriter(sink, schema, **writer_options(schema)) as writer:
+        for start in range(0, len(records), _TABLE_ROWS):
+            table = requests_table(identity, records[start : start + _TABLE_ROWS])
+            writer.write_table(table, row_group_size=rows_per_group(table))
+    return sink.getvalue().to_pybytes()
 
 
 def encode_samples(*, run: str, number: int, attempt: int, samples: Sequence[Sample]) -> bytes:
     """The Parquet file of one attempt's samples."""
-    identity = {"run": run, "number": number, "attempt": attempt}
-    rows = [{**identity, **sample_row(sample)} for sample in samples]
-    return _encode_many(pa.Table.from_pylist(rows, schema=samples_schema()))
+    file = SampleFile(run=run, number=number, attempt=attempt)
+    file.add(samples)
+    return file.complete()
 
 
 class RecordWriter:
@@ -58,21 +74,21 @@ class RecordWriter:
             InternalError: a parameter has no column, or one of another type.
         """
         row = trial_row(record, self._parameters, self._objectives)
-        path = self._layout.trial_file(record.number, record.attempt)
+        path = self._layout.attempt_file("trials", record.number, record.attempt)
         write_atomically(path, _encode_one(row, self._trial_schema))
 
     def stage(self, record: StageRecord) -> None:
         """Write the row of one load stage."""
-        path = self._layout.stage_file(record.number, record.attempt, record.stage)
+        path = self._layout.stage_part("stages", record.number, record.attempt, record.stage)
         write_atomically(path, _encode_one(stage_row(record), stage_schema()))
 
     def requests(self, number: int, attempt: int, stage: int, payload: bytes) -> None:
         """Write what `encode_requests` made."""
-        write_atomically(self._layout.requests_file(number, attempt, stage), payload)
+        write_atomically(self._layout.stage_part("requests", number, attempt, stage), payload)
 
     def samples(self, number: int, attempt: int, payload: bytes) -> None:
-        """Write what `encode_samples` made."""
-        write_atomically(self._layout.samples_file(number, attempt), payload)
+        """Write what a `SampleFile` has come to."""
+        write_atomically(self._layout.attempt_file("samples", number, attempt), payload)
 
     def log(self, number: int, attempt: int, text: str) -> None:
         """Write an engine's log; what UTF-8 cannot hold is escaped."""
@@ -88,25 +104,10 @@ def _encode_one(row: Row, schema: pa.Schema) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _encode_many(table: pa.Table) -> bytes:
-    """A file of many rows: words repeat, while clock readings grow by steps."""
-    words = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    steps = dict.fromkeys(_clock_columns(table.schema), "DELTA_BINARY_PACKED")
+def encode_table(table: pa.Table) -> bytes:
+    """The Parquet file of many rows."""
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=words,  # type: ignore[arg-type]  # the stubs lack the list
-        column_encoding=steps,
+        table, sink, row_group_size=rows_per_group(table), **writer_options(table.schema)
     )
     return sink.getvalue().to_pybytes()
-
-
-def _clock_columns(schema: pa.Schema) -> list[str]:
-    """Parquet paths of the columns of nanoseconds, lists of them included."""
-    return [
-        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
-        for field in schema
-        if field.name.endswith("_ns")
-    ]
