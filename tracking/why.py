@@ -23,7 +23,15 @@ class Role(StrEnum):
     """What the worse trial is to the study; the value is what documents carry."""
 
     RUNNER_UP = "runner_up"
+    BEYOND_NOISE = "beyond_noise"
     BASELINE = "baseline"
+
+
+_NAMES = {
+    Role.RUNNER_UP: ", the runner-up,",
+    Role.BEYOND_NOISE: ", the best that is surely worse,",
+    Role.BASELINE: ", the engine's defaults,",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +71,7 @@ class Loss:
     @property
     def words(self) -> str:
         """`trial 7, the runner-up, lost, 18 % less goodput (15 to 21 %, 99 %): its KV cache …`."""
-        name = f"trial {self.trial}"
-        name += ", the engine's defaults," if self.role is Role.BASELINE else ", the runner-up,"
+        name = f"trial {self.trial}{_NAMES[self.role]}"
         if self.within_noise:
             return f"{name[:-1]}: no difference shown, {self._amount()}"
         parts = [reason.words for reason in self.reasons]
@@ -99,21 +106,22 @@ class Loss:
 def losses(data: RunData, best: TrialRecord) -> tuple[Loss, ...]:
     """Of the runner-up, and of the defaults of the best trial's engine where those are another.
 
-    The runner-up is the best trial that is surely worse or breaks an SLO that the best one meets;
-    where there is none, the next in order. Doubtful trials are left out.
+    Where the measurements do not tell the runner-up from the best trial, the best one that is
+    surely worse, or breaks an SLO that the best one meets, stands in its place, if there is any.
+    Doubtful trials are left out.
     """
     found: list[Loss] = []
     rivals = [trial for trial in data.ranked() if trial.number != best.number and not trial.doubts]
-    runner_up = next((trial for trial in rivals if _surely_worse(data, trial, best)), None)
-    if runner_up is None and rivals:
-        runner_up = rivals[0]
-    if runner_up is not None:
-        found.append(loss(data, runner_up, best, Role.RUNNER_UP))
+    worse = next((trial for trial in rivals if _surely_worse(data, trial, best)), None)
+    explained = worse or next(iter(rivals), None)
+    if explained is not None:
+        role = Role.RUNNER_UP if explained is rivals[0] else Role.BEYOND_NOISE
+        found.append(loss(data, explained, best, role))
     defaults = next(
         (trial for trial in baselines(data) if trial.engine == best.engine and trial in rivals),
         None,
     )
-    if defaults is not None and defaults is not runner_up:
+    if defaults is not None and defaults is not explained:
         found.append(loss(data, defaults, best, Role.BASELINE))
     return tuple(found)
 

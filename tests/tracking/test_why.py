@@ -195,14 +195,15 @@ def test_within_the_noise_no_reason_is_given() -> None:
     )
 
 
-def test_the_runner_up_is_the_best_that_is_surely_worse() -> None:
+def test_the_best_that_is_surely_worse_stands_for_a_runner_up_within_the_noise() -> None:
     alike = trial_record(2, measured=measured(1980), gpus=2)
     doubtful = trial_record(3, measured=measured(1900), gpus=2, flags=("client_limited",))
     lost = trial_record(4, measured=measured(1700), gpus=2)
     found = losses(run_data([BEST, alike, doubtful, lost]), BEST)
-    assert [(each.trial, each.role) for each in found] == [(4, Role.RUNNER_UP)]
+    assert [(each.trial, each.role) for each in found] == [(4, Role.BEYOND_NOISE)]
+    assert found[0].words.startswith("trial 4, the best that is surely worse, lost, ")
     (only,) = losses(run_data([BEST, alike, doubtful]), BEST)
-    assert only.trial == 2
+    assert (only.trial, only.role) == (2, Role.RUNNER_UP)
     assert losses(run_data([BEST, doubtful]), BEST) == ()
 
 
