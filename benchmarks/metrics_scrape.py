@@ -22,7 +22,7 @@ from runtimes.parallel import ParallelLayout
 from runtimes.request_counts import RequestCounts
 from runtimes.slo import Slo, SloLimit
 from search.trial import TrialState
-from tracking.exporter import PHASES, Exporter
+from tracking.exporter import Exporter
 from tracking.live import LiveFigures
 from tracking.records import DISQUALIFYING, TrialRecord
 from tracking.run_data import Goal
@@ -56,7 +56,6 @@ def study(finished: int, running: int) -> Exporter:
         engine = _ENGINES[number % len(_ENGINES)]
         exporter.suggested("tpe", 0.01)
         exporter.trial_started(number, engine, 8)
-        exporter.phase_ended(PHASES[number % len(PHASES)], 10.0)
         exporter.phase_entered(number, "measuring")
         exporter.live(_figures(number))
         exporter.requests(number, engine, counts)
@@ -112,6 +111,10 @@ def _record(number: int, engine: str) -> TrialRecord:
         gpus=8,
         layout=ParallelLayout(),
         failure=failure,
+        startup_s=60.0,
+        warmup_s=10.0,
+        measure_s=120.0,
+        stop_s=5.0,
         flags=tuple(sorted(DISQUALIFYING)) if number % 5 == 0 else (),
     )
 

@@ -14,6 +14,7 @@ from orchestrator.observer import Observer, RunInfo, Status
 from orchestrator.scheduler import Waiting
 from runtimes.json_types import Json
 from runtimes.plan import Allocation
+from runtimes.printable import printable
 from runtimes.telemetry.release import DirtyGpu
 from tracking.live import LiveFigures
 from tracking.records import TrialRecord
@@ -24,6 +25,10 @@ _RECENT = 8
 """Attempts that ended last and are still shown."""
 _MOST_WORDS = 300
 """Characters of what somebody else says, such as an installer's last line."""
+_LARGEST = 1e15
+"""No figure of a study is larger, and every integer below it is a float as well."""
+_DEEPEST = 32
+"""Levels of a status, parameters of trials included, that a reader has to expect."""
 
 
 class LiveStatusFile(Observer):
@@ -136,6 +141,7 @@ class LiveStatusFile(Observer):
 
 
 def _short(words: str) -> str:
+    words = printable(words)
     return words if len(words) <= _MOST_WORDS else words[: _MOST_WORDS - 1] + "…"
 
 
@@ -150,9 +156,36 @@ def write_aside(path: Path, text: str) -> None:
 
 
 def read_live_status(path: Path) -> dict[str, Json]:
-    """The last status a driver wrote; empty when there is none."""
+    """The last status a driver wrote; empty when there is none that can be read.
+
+    Numbers in it are finite and below `_LARGEST`; what is not is None.
+    """
     try:
-        document: Json = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document: Json = json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_constant=_no_number,
+            parse_float=_plain_float,
+            parse_int=_plain_int,
+        )
+    except (OSError, ValueError, RecursionError):
         return {}
-    return document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) and _shallow(document, _DEEPEST) else {}
+
+
+def _no_number(constant: str) -> None:
+    """NaN and infinities are no JSON."""
+
+
+def _plain_float(text: str) -> float | None:
+    number = float(text)
+    return number if abs(number) < _LARGEST else None
+
+
+def _plain_int(text: str) -> int | None:
+    return int(text) if len(text) < len(str(int(_LARGEST))) else None
+
+
+def _shallow(value: Json, levels: int) -> bool:
+    """Whether `value` nests at most `levels` deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(each, levels - 1) for each in inner)

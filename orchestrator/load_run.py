@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import yaml
 
 from runtimes.errors import RunFolderError
 from runtimes.json_types import Json
+from runtimes.printable import printable
 from search.goals import Goal
+from tracking.device_time import capacity, rowless_gpu_seconds
 from tracking.events import (
-    BundleLost,
-    BundleTaken,
     Ending,
-    Event,
     Expanded,
+    Finished,
     Launched,
     RunEnded,
     RunStarted,
@@ -24,6 +22,8 @@ from tracking.layout import RunLayout
 from tracking.lock import is_locked
 from tracking.parquet.read import read_stages, read_trials
 from tracking.run_data import RunData
+
+_RESTORE = "Restore the file from a copy of the run, or name another run."
 
 
 def load_run(layout: RunLayout) -> RunData:
@@ -37,6 +37,7 @@ def load_run(layout: RunLayout) -> RunData:
     ended = RunEnded("", Ending.KILLED)
     excluded: dict[str, int] = {}
     communication: dict[int, float] = {}
+    finished: dict[int, int] = {}  # number of a trial → its last attempt that ended
     for _, event in journal:
         if isinstance(event, RunStarted):
             ended = RunEnded("", Ending.KILLED)
@@ -44,46 +45,32 @@ def load_run(layout: RunLayout) -> RunData:
             excluded = dict(event.excluded)
         elif isinstance(event, Launched) and event.communication_ratio is not None:
             communication[event.number] = event.communication_ratio
+        elif isinstance(event, Finished):
+            finished[event.number] = event.attempt
         elif isinstance(event, RunEnded):
             ended = event
     if is_locked(layout.lock):
         ended = RunEnded("the study is still running", Ending.RUNNING)
-    capacity, held_s = _capacity(journal)
+    trials = tuple(read_trials(layout))
+    known = {(trial.number, trial.attempt) for trial in trials}
+    gpus, held_s = capacity(journal)
     return RunData(
         run=layout.root.resolve().name,
         name=str(experiment.get("name", "")),
         experiment=experiment,
         goals=_goals(experiment),
-        trials=tuple(read_trials(layout)),
+        trials=trials,
         stages=tuple(read_stages(layout)),
-        capacity_gpus=capacity,
+        capacity_gpus=gpus,
         capacity_gpu_seconds=held_s,
+        rowless_gpu_seconds=rowless_gpu_seconds(journal, known),
+        unread_trials=len(finished.items() - known),
         excluded=excluded,
         ended=ended.reason,
         ending=ended.ending,
         communication_ratios=communication,
+        folder=str(layout.root),
     )
-
-
-def _capacity(journal: Sequence[tuple[float, Event]]) -> tuple[int, float]:
-    """GPUs the last driver held, and GPU-seconds all drivers held them.
-
-    A driver that was killed is taken to have held them until its last event.
-    """
-    held: dict[str, int] = {}
-    gpu_seconds = 0.0
-    last_s = 0.0
-    for at_s, event in journal:
-        if isinstance(event, RunStarted):
-            held = {}
-        else:
-            gpu_seconds += sum(held.values()) * (at_s - last_s)
-        last_s = at_s
-        if isinstance(event, BundleTaken):
-            held[event.bundle] = len(event.gpu_ids)
-        elif isinstance(event, BundleLost):
-            held.pop(event.bundle, None)
-    return sum(held.values()), gpu_seconds
 
 
 def _experiment(layout: RunLayout) -> dict[str, Json]:
@@ -94,10 +81,16 @@ def _experiment(layout: RunLayout) -> dict[str, Json]:
             f"{layout.root}: is no run folder (experiment.yaml is absent); name one, "
             "or the id of a run below --results"
         ) from None
-    except (OSError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{layout.experiment}: cannot be read: {error}") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        why = error.strerror if isinstance(error, OSError) else printable(str(error))
+        raise RunFolderError(f"{layout.experiment}: cannot be read: {why}. {_RESTORE}") from None
     if not isinstance(data, dict):
-        raise RunFolderError(f"{layout.experiment}: holds no experiment")
+        raise RunFolderError(f"{layout.experiment}: holds no experiment. {_RESTORE}")
+    if not _goals(data):
+        raise RunFolderError(
+            f"{layout.experiment}: names no objective under `objectives`, so no trial of the run "
+            f"can be called its best. {_RESTORE}"
+        )
     return data
 
 

@@ -16,11 +16,10 @@ class MetricsObserver(Observer):
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
-        self._phases: dict[tuple[int, int], Phase] = {}
         self._best: TrialRecord | None = None
         self._engines: dict[int, str] = {}
         self._capacity_gpus = 0
-        self._attached = False
+        self._attached = self._stopping = False
 
     def started(self, info: RunInfo) -> None:
         self._attached = info.attached
@@ -35,10 +34,6 @@ class MetricsObserver(Observer):
         self._exporter.trial_started(trial.number, trial.params.engine, gpus)
 
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
-        previous = self._phases.get((number, attempt))
-        if previous is not None and previous is not phase:
-            self._exporter.phase_ended(previous.value, previous_s)
-        self._phases[number, attempt] = phase
         self._exporter.phase_entered(number, phase.value)
 
     def live(self, figures: LiveFigures) -> None:
@@ -50,12 +45,11 @@ class MetricsObserver(Observer):
         self._exporter.stage_ended(engine, done.record)
 
     def finished(self, record: TrialRecord, retry: bool) -> None:
-        self._phases.pop((record.number, record.attempt), None)
         self._engines.pop(record.number, None)
         self._exporter.trial_finished(record)
 
     def status(self, status: Status) -> None:
-        self._exporter.queued(status.queued)
+        self._exporter.queued(0 if self._stopping else status.queued)
         if status.capacity_gpus != self._capacity_gpus:
             self._capacity_gpus = status.capacity_gpus
             self._exporter.capacity(status.capacity_gpus)
@@ -65,3 +59,8 @@ class MetricsObserver(Observer):
         if status.best is not self._best and status.best is not None:
             self._best = status.best
             self._exporter.best(status.best.objectives)
+
+    def stopping(self, reason: str) -> None:
+        # What is proposed waits for devices no more: only a resumed study may start it.
+        self._stopping = True
+        self._exporter.queued(0)

@@ -42,11 +42,10 @@ class Recorder:
         self._run = run
         self._journal = journal
         self._upkeep = upkeep
-        self._writer = RecordWriter(
-            layout,
-            column_types(study.space),
-            [goal.name for goal in study.goals],
-        )
+        types, objectives = column_types(study.space), [goal.name for goal in study.goals]
+        self._writer = RecordWriter(layout, types, objectives)
+        if upkeep is not None:
+            upkeep.one_schema(types, objectives)
         self._gpu_models: dict[str, str] = {}
         self.baselines: set[int] = set()
         self.references: set[int] = set()

@@ -10,6 +10,7 @@ from orchestrator.placement import Room, node_label
 from orchestrator.scheduler import Limits, Restored, Waiting
 from orchestrator.wiring import Study
 from search.trial import Params, TrialState
+from tracking.device_time import drivers, rowless_gpu_seconds
 from tracking.events import BundleTaken, Event, Launched, Proposed, RunStarted
 from tracking.records import TrialRecord
 
@@ -90,8 +91,8 @@ def fold(
         finished=finished,
         attempts=_next_attempts(events, rows),
         failures=dict(failures),
-        gpu_seconds=sum(row.gpu_seconds for row in rows) + _killed_gpu_seconds(journal, known),
-        elapsed_s=sum(end - start for start, end in _drivers(journal)),
+        gpu_seconds=sum(row.gpu_seconds for row in rows) + rowless_gpu_seconds(journal, known),
+        elapsed_s=sum(end - start for start, end in drivers(journal)),
         rooms=tuple(
             dict.fromkeys(Room(len(event.gpu_ids), frozenset(event.labels)) for event in taken)
         ),
@@ -122,26 +123,3 @@ def _next_attempts(events: Iterable[Event], rows: Iterable[TrialRecord]) -> dict
     for number, attempt in [*begun, *((row.number, row.attempt) for row in rows)]:
         following[number] = max(following.get(number, 0), attempt + 1)
     return following
-
-
-def _killed_gpu_seconds(
-    journal: Sequence[tuple[float, Event]], known: set[tuple[int, int]]
-) -> float:
-    """Device time of attempts without a row: from launch to the last word of their driver."""
-    ends = _drivers(journal)
-    total = 0.0
-    for at_s, event in journal:
-        if isinstance(event, Launched) and (event.number, event.attempt) not in known:
-            end_s = min((end for _, end in ends if end >= at_s), default=at_s)
-            total += len(event.gpu_ids) * (end_s - at_s)
-    return total
-
-
-def _drivers(journal: Sequence[tuple[float, Event]]) -> list[tuple[float, float]]:
-    """First and last event of every driver of the run."""
-    spans: list[tuple[float, float]] = []
-    for at_s, event in journal:
-        if isinstance(event, RunStarted) or not spans:
-            spans.append((at_s, at_s))
-        spans[-1] = (spans[-1][0], at_s)
-    return spans

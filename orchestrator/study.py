@@ -177,6 +177,7 @@ class _StudyRun:
         """Open everything on `stack` and work until the scheduler says it is over."""
         signals = stack.enter_context(Signals(self._inbox))
         stack.enter_context(RunLock(self._layout.lock))
+        self._layout.create()  # what copies a run may leave out folders that are empty
         # Left last, when the journal is closed and no device is held for it any more.
         self._upkeep = stack.enter_context(Upkeep(self._layout))
         # Under the lock: another driver may have been at work until this moment.

@@ -19,6 +19,8 @@ PERIOD_S = 1.0
 """Between two looks; the driver writes no more often."""
 STALE_S = 10.0
 """A driver that has said nothing for longer is busy with something else, or stuck."""
+_DIGITS = 12
+"""Of the number of a trial, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _snapshot(run: str, live: Mapping[str, Json]) -> Snapshot:
         running=tuple(
             _running(int(number), facts, now_s)
             for number, facts in trials
-            if isinstance(facts, dict) and number.isdigit()
+            if isinstance(facts, dict) and number.isdecimal() and len(number) <= _DIGITS
         ),
         recent=tuple(
             trial

@@ -21,6 +21,7 @@ from runtimes._causes import (
     Cause,
 )
 from runtimes.failure import Failure, FailureKind
+from runtimes.printable import printable
 
 TAIL_LINES = 40
 _MESSAGE_CHARACTERS = 500
@@ -54,12 +55,14 @@ _FIELD = re.compile(r"[A-Za-z_][\w.]*")
 def classify(log: str, *, exit_code: int | None, phase: Literal["start", "serve"]) -> Failure:
     """Name the failure of an engine that ended, or had to be ended.
 
+    Message and tail hold no terminal escapes and no control characters.
+
     Args:
         log: standard output and error of all its processes, merged; may be empty.
         exit_code: its exit status, negative for a signal; None while it lives.
         phase: "start" until it was ready, "serve" afterwards.
     """
-    whole = log.splitlines()
+    whole = [printable(line) for line in log.splitlines()]  # engines colour what they log
     lines = [_stripped(line) for line in whole]
     serving = phase == "serve"
     found = _first_cause(lines, serving=serving)
@@ -128,7 +131,8 @@ def _unnamed(
     status = "it runs still" if exit_code is None else f"exit code {exit_code}"
     line = (exceptions or wrappers or telling[-1:] or [f"no word in the log ({status})"])[0]
     kind = FailureKind.CRASHED if serving else FailureKind.START_EXIT
-    return kind, _shortened(_FRONT.sub("", line.strip())), _KILLED if wrappers else _READ
+    remedy = _KILLED if wrappers and not exceptions else _READ  # an exception is a word
+    return kind, _shortened(_FRONT.sub("", line.strip())), remedy
 
 
 def _shortened(text: str) -> str:

@@ -17,6 +17,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 """Our packages, and which others of ours each may import."""
 
 HOMES: Mapping[str, tuple[str, ...]] = {
+    "alembic": ("tracking/export/*",),
     "fastapi": ("orchestrator/web/*",),
     "httptools": ("runtimes/load/*",),
     "huggingface_hub": ("runtimes/hub.py",),

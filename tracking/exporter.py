@@ -62,8 +62,7 @@ class Exporter:
         self._server: MetricsServer | None = None
         self._capacity_gpus = capacity_gpus
         self._held_gpus: dict[int, int] = {}
-        self._fetched = threading.Event()
-        self._fetched_s = -math.inf
+        self._figures, self._targets = _Page(), _Page()
         # A figure that arrives late must not bring back the series of a trial that ended.
         self._lock = threading.Lock()
         families = Families(self._registry)
@@ -95,27 +94,28 @@ class Exporter:
         self.close()
         pages = {"/metrics": self._render}
         if targets is not None:
-            pages["/sd"] = lambda accept: (targets().encode(), "application/json")
+            pages["/sd"] = lambda accept: self._discovered(targets)
         self._server = MetricsServer(host, port, pages)
         return self._server.url
 
     def linger(self, most_s: float, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Go on serving until whoever scrapes has fetched the last figures.
+        """Go on serving until whoever scrapes has fetched the last figures and the last targets.
 
-        Who scraped within the last `most_s` seconds is taken to come again within as many; where
-        nobody did, this returns at once, and soon after `stopped` says so.
+        Who fetched a page within the last `most_s` seconds is taken to come again within as many;
+        where nobody did, this returns at once, and soon after `stopped` says so.
 
         Returns:
             Whether figures were fetched after this was called.
         """
-        now_s = time.monotonic()
-        self._fetched.clear()
-        if now_s - self._fetched_s > most_s:
-            return False
-        while not self._fetched.wait(_POLL_S):
-            if stopped() or time.monotonic() - now_s > most_s:
-                return False
-        return True
+        until_s = time.monotonic() + most_s
+        # A list: both are asked before the wait begins. Prometheus keeps its targets when it
+        # cannot fetch the list any more, so an engine in its last one would stay for good.
+        awaited = [page for page in (self._figures, self._targets) if page.expected(most_s)]
+        for page in awaited:
+            while not page.fetched.wait(_POLL_S):
+                if stopped() or time.monotonic() > until_s:
+                    return self._figures.fetched.is_set()
+        return self._figures.fetched.is_set()
 
     def close(self) -> None:
         """Stop serving; the figures stay readable through `text`."""
@@ -152,10 +152,6 @@ class Exporter:
         """The attempt of a running trial is in `phase` (one of `PHASES`)."""
         with self._lock:
             self._running.enter(number, phase)
-
-    def phase_ended(self, phase: str, seconds: float) -> None:
-        """An attempt spent `seconds` in `phase`."""
-        self._ended.phase_ended(phase, seconds)
 
     def live(self, figures: LiveFigures) -> None:
         """Show a running trial; figures that come after its end are passed over."""
@@ -217,9 +213,34 @@ class Exporter:
     def _render(self, accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
         body = encode(self._registry)
-        self._fetched_s = time.monotonic()
-        self._fetched.set()
+        self._figures.fetch()
         return body, content_type
+
+    def _discovered(self, targets: Callable[[], str]) -> tuple[bytes, str]:
+        body = targets().encode()
+        self._targets.fetch()
+        return body, "application/json"
+
+
+class _Page:
+    """When a page was last fetched.
+
+    Attributes:
+        fetched: set by the first fetch after `expected`.
+    """
+
+    def __init__(self) -> None:
+        self.fetched = threading.Event()
+        self._fetched_s = -math.inf
+
+    def fetch(self) -> None:
+        self._fetched_s = time.monotonic()
+        self.fetched.set()
+
+    def expected(self, within_s: float) -> bool:
+        """Whether it was fetched in the last `within_s` seconds."""
+        self.fetched.clear()
+        return time.monotonic() - self._fetched_s <= within_s
 
 
 class _StudyMetrics:

@@ -84,7 +84,7 @@ class EndedTrials:
         )
         self._duration = families.histogram(
             "trial_duration_seconds",
-            "Time attempts spent in each phase.",
+            "Time in each phase of attempts that ended.",
             "phase",
             _PHASE_S,
             PHASES,
@@ -97,9 +97,6 @@ class EndedTrials:
             [_figure(name) for name in FIGURES],
         )
 
-    def phase_ended(self, phase: str, seconds: float) -> None:
-        self._duration.labels(phase).observe(seconds)
-
     def add(self, record: TrialRecord) -> None:
         exemplar = of_trial(record.number)
         self._ended.labels(record.state.value).inc(exemplar=exemplar)
@@ -107,6 +104,10 @@ class EndedTrials:
             self._failures.labels(record.failure.kind.value).inc(exemplar=exemplar)
         for flag in set(record.flags):
             self._flagged.labels(flag).inc(exemplar=exemplar)
+        spent_s = (record.startup_s, record.warmup_s, record.measure_s, record.stop_s)
+        for phase, seconds in zip(PHASES, spent_s, strict=True):
+            if seconds is not None:
+                self._duration.labels(phase).observe(seconds)
         if record.state is TrialState.COMPLETED and record.measurement and record.predicted:
             predicted = record.predicted.finite()
             for name, measured in measured_figures(record.measurement).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -94,21 +95,33 @@ def read_journal(folder: Path) -> list[tuple[float, Event]]:
     acknowledged to anyone and is left out. A folder that is absent has no events.
 
     Raises:
-        RunFolderError: another line is damaged, or an event is of a newer servetune; the message
-            names file and line.
+        RunFolderError: a file cannot be read, another line is damaged, or an event is of a newer
+            servetune; the message names file and line.
     """
     return [event for segment in segments(folder) for event in read_segment(segment)]
 
 
 def segments(folder: Path) -> list[Path]:
-    """The journal's files in their order; all but the last are complete for good."""
-    found = (path for path in folder.glob("*.jsonl") if _SEGMENT.fullmatch(path.name))
+    """The journal's files in their order; all but the last are complete for good.
+
+    Raises:
+        RunFolderError: the folder may not be read.
+    """
+    try:
+        found = [path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from None
     return sorted(found, key=lambda path: int(path.stem))
 
 
 def read_segment(path: Path) -> Iterator[tuple[float, Event]]:
     """The events of one file; raises as `read_journal`."""
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise _unreadable(path, error) from None
     complete = lines[:-1]  # what follows the last newline is empty or torn
     for number, line in enumerate(complete, start=1):
         parsed = _parse(line)
@@ -131,11 +144,17 @@ def _parse(line: bytes) -> tuple[float, Mapping[str, Json]] | None:
     """Time and content of a line; None when it is damaged."""
     try:
         data = json.loads(line)
-    except ValueError:
+        at_unix_s = float(data[_TIME_KEY])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
-    if not isinstance(data, dict) or not isinstance(data.get(_TIME_KEY), int | float):
-        return None
-    return float(data[_TIME_KEY]), data
+    return (at_unix_s, data) if math.isfinite(at_unix_s) else None
+
+
+def _unreadable(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
+        f"{path}: the journal cannot be read: {error.strerror}. "
+        "Restore it from a copy, or ask its owner for permission to read it."
+    )
 
 
 def _excerpt(line: bytes) -> str:

@@ -227,8 +227,18 @@ def find_run(path: Path, results: Path | None = None) -> RunLayout:
         results: parent of run folders, where a run id is looked up.
 
     Raises:
-        RunFolderError: there is no run at any of these places.
+        RunFolderError: there is no run at any of these places, or one may not be looked into.
     """
+    try:
+        return _found(path, results)
+    except OSError as error:
+        raise RunFolderError(
+            f"no run found: {error.filename or path} cannot be looked into: {error.strerror}. "
+            "Name a run folder that you may read, or the id of a run below --results."
+        ) from None
+
+
+def _found(path: Path, results: Path | None) -> RunLayout:
     layout = RunLayout(path)
     if layout.is_run():
         return layout
@@ -247,11 +257,18 @@ def _attempt(number: int, attempt: int) -> str:
 
 
 def _runs(folder: Path) -> list[RunLayout]:
-    """The runs directly in `folder`, oldest first."""
+    """The runs directly in `folder`, oldest first; without those that may not be looked into."""
     if not folder.is_dir():
         return []
     layouts = [RunLayout(child) for child in folder.iterdir() if child.is_dir()]
-    return sorted((layout for layout in layouts if layout.is_run()), key=_age)
+    return sorted((layout for layout in layouts if _is_readable_run(layout)), key=_age)
+
+
+def _is_readable_run(layout: RunLayout) -> bool:
+    try:
+        return layout.is_run()
+    except PermissionError:
+        return False
 
 
 def _newest(folder: Path) -> RunLayout | None:
@@ -263,10 +280,13 @@ def _age(layout: RunLayout) -> tuple[float, float, str]:
     """Sort key: the start in the run id, else (a renamed folder) its modification time."""
     modified_unix_s = layout.root.stat().st_mtime
     match = _RUN_ID.fullmatch(layout.run)
-    if match is None:
+    try:
+        started = datetime.strptime(match["stamp"], _STAMP_FORMAT) if match else None
+    except ValueError:  # digits that are no time
+        started = None
+    if started is None:
         return (modified_unix_s, modified_unix_s, layout.run)
-    started = datetime.strptime(match["stamp"], _STAMP_FORMAT).replace(tzinfo=UTC)
-    return (started.timestamp(), modified_unix_s, layout.run)
+    return (started.replace(tzinfo=UTC).timestamp(), modified_unix_s, layout.run)
 
 
 def _no_run(path: Path, results: Path | None) -> str:

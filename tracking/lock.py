@@ -85,11 +85,19 @@ def is_locked(path: Path) -> bool:
     """Whether a driver holds the lock file at `path` right now; False when there is none.
 
     Needs no permission to write, and any number of watchers may ask at once.
+
+    Raises:
+        RunFolderError: the file may not be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: the run's lock cannot be read: {error.strerror}. "
+            "Ask its owner for permission to read the run folder, or name another run."
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

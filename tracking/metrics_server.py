@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
@@ -14,6 +15,10 @@ from runtimes.errors import UserError
 
 Render = Callable[[str], tuple[bytes, str]]
 """`Accept` header → body and content type of a page."""
+
+
+_LAST_ANSWERS_S = 2.0
+"""What a server that closes gives to the requests that it has begun to answer."""
 
 
 class MetricsServer:
@@ -44,7 +49,7 @@ class MetricsServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and wait for requests in progress; twice is once."""
+        """Stop listening and wait for requests in progress, some seconds at most; twice is once."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -52,14 +57,41 @@ class MetricsServer:
 
 class _Server(ThreadingTCPServer):
     allow_reuse_address = True
-    # Joined by `server_close`; the handler's timeout bounds how long that takes.
+    request_queue_size = 128
+    # Joined by `server_close`, which hangs up on those that take too long.
     daemon_threads = False
     block_on_close = True
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Render]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pages = pages
+        self._connections: set[socket.socket] = set()
         super().__init__((host, port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        if isinstance(request, socket.socket):
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        late = threading.Timer(_LAST_ANSWERS_S, self._hang_up)
+        late.start()
+        try:
+            super().server_close()
+        finally:
+            late.cancel()
+            late.join()
+
+    def _hang_up(self) -> None:
+        """End what is left of the connections: their timeout is one of each read, not of all."""
+        for connection in tuple(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

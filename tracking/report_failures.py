@@ -1,11 +1,11 @@
-"""Failed attempts by kind, as the report lists them: with cause, remedy and the log's end."""
+"""Failed attempts by kind and by cause: the report lists each with the end of its log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runtimes.failure import Failure
+from runtimes.failure import Failure, FailureKind
 from tracking.records import TrialRecord
 from tracking.report_params import parameter_pairs
 from tracking.words import printable
@@ -51,6 +51,27 @@ def failure_groups(trials: Iterable[TrialRecord]) -> list[FailureGroup]:
         for kind, found in failed.items()
     ]
     return sorted(groups, key=lambda group: (-group.total, group.kind))
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCause:
+    """Failures that are told and mended alike, and the trials that had them, each once."""
+
+    kind: FailureKind
+    message: str
+    remedy: str
+    trials: tuple[int, ...]
+
+
+def failure_causes(trials: Iterable[TrialRecord]) -> list[FailureCause]:
+    """The cause of most trials first, then in order of the trials."""
+    failed: dict[tuple[FailureKind, str, str], dict[int, None]] = {}
+    for trial in trials:
+        if (failure := trial.failure) is not None:
+            cause = (failure.kind, failure.message, failure.remedy)
+            failed.setdefault(cause, {})[trial.number] = None
+    causes = [FailureCause(*cause, tuple(numbers)) for cause, numbers in failed.items()]
+    return sorted(causes, key=lambda cause: -len(cause.trials))
 
 
 def _row(trial: TrialRecord, failure: Failure) -> FailureRow:

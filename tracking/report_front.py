@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from runtimes.json_types import Json
 from search.analysis.differences import Difference, Verdict
-from search.trial import TrialState
 from tracking.noise import difference
 from tracking.pareto import pareto_front
 from tracking.plots.pareto import Point, frontier, points
@@ -145,14 +144,7 @@ def rivals(data: RunData) -> list[Rival]:
     if best is None:
         return []
     goal = data.goals[0]
-    others = [
-        trial
-        for trial in data.last_attempts()
-        if trial.state is TrialState.COMPLETED
-        and trial.number != best.number
-        and goal.name in trial.objectives
-    ]
-    ordered = sorted(others, key=lambda trial: rank(goal, trial))
+    ordered = [trial for trial in data.completed() if trial.number != best.number]
     shown = ordered[:MAX_RIVALS]
     shown += [trial for trial in ordered[MAX_RIVALS:] if trial is data.baseline()]
     return [_rival(data, goal, trial, best) for trial in shown]

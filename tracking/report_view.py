@@ -12,7 +12,6 @@ from runtimes.slo import SloVerdict
 from search.analysis.differences import Verdict
 from search.trial import TrialState
 from tracking.gain import CONFIDENCE
-from tracking.pareto import meets_slo
 from tracking.records import TrialRecord
 from tracking.report_params import parameter_pairs, shortened
 from tracking.run_data import Goal, RunData
@@ -90,21 +89,29 @@ def headline(data: RunData, summary: Summary) -> str:
     elif best.slo:
         words += " within the service-level objective"
     if best.baseline:
-        return f"{words}. It is the engine's own default configuration: nothing beat it."
+        return f"{words}. It is the engine's own default configuration: {_beaten_by_none(data)}."
     gain = summary.gain
     if summary.gain_ratio is None or gain is None:
         return f"{words}."
     if gain.low is not None and gain.verdict is not Verdict.BETTER:
         return f"{words}. No gain over {gain.whose} (trial {gain.trial}) is shown."
-    return f"{words}, {gain_words(goal, summary.gain_ratio)} (trial {summary.baseline_trial})."
+    return f"{words}, {gain_words(goal, summary.gain_ratio, gain.whose)} (trial {gain.trial})."
 
 
-def gain_words(goal: Goal, ratio: float) -> str:
+def _beaten_by_none(data: RunData) -> str:
+    """What can be said for a best trial that is an engine's defaults itself."""
+    if len(data.last_attempts()) == 1:
+        return "nothing else was measured"
+    return "nothing beat it" if len(data.ranked()) > 1 else "no other trial completed"
+
+
+def gain_words(goal: Goal, ratio: float, whose: str) -> str:
     """`34 % more than the engine's defaults`, `2.6 times …`, `20 % less than …`, `the same as …`.
 
     Args:
         goal: says whether more or less is better.
         ratio: how many times better, as in `Summary.gain_ratio`.
+        whose: the defaults, as in `Gain.whose`.
     """
     relation = ratio if goal.direction == "maximize" else 1.0 / ratio
     if abs(relation - 1.0) < 0.005:
@@ -115,7 +122,7 @@ def gain_words(goal: Goal, ratio: float) -> str:
         amount = f"{abs(relation - 1.0):.0%} {'more' if relation > 1.0 else 'less'} than".replace(
             "%", " %"
         )
-    return f"{amount} the engine's defaults"
+    return f"{amount} {whose}"
 
 
 def tiles(data: RunData, summary: Summary) -> list[Tile]:
@@ -130,7 +137,7 @@ def tiles(data: RunData, summary: Summary) -> list[Tile]:
                 unit = objective_unit(goal.name).removesuffix("/GPU")  # the name says it
                 found.append(Tile(objective_words(goal.name), value, unit, f"{goal.direction}d"))
         if not data.attached:
-            found.append(_gain_tile(summary))
+            found.append(_gain_tile(data, summary))
         found.extend(_limit_tile(verdict) for verdict in best.slo)
     states = [state.value for state in TrialState if state.value in summary.counts]
     words = ", ".join(f"{summary.counts[state]} {state}" for state in states)
@@ -148,12 +155,16 @@ def _gpu_tile(summary: Summary) -> Tile:
     return Tile("GPU time busy", share, note=f"{gpus}{over}")
 
 
-def _gain_tile(summary: Summary) -> Tile:
+def _gain_tile(data: RunData, summary: Summary) -> Tile:
     name, gain = "gain over defaults", summary.gain
     if summary.best is not None and summary.best.baseline:
+        if len(data.ranked()) == 1:
+            return Tile(name, "–", note=_beaten_by_none(data))
         return Tile(name, "1.00", "times", "the best trial has an engine's defaults")
     if gain is None:
         return Tile(name, "–", note="no baseline measured")
+    if not gain.own:
+        name = f"gain over {gain.whose}"
     if not gain.comparable or gain.ratio is None:
         why = "breaks the SLO" if gain.unmet else "cannot be compared"
         return Tile(name, "–", note=f"trial {gain.trial}, {gain.whose}, {why}")
@@ -176,7 +187,7 @@ def _limit_tile(verdict: SloVerdict) -> Tile:
 
 
 def trial_rows(data: RunData, summary: Summary) -> list[TrialRow]:
-    """The latest attempt of each trial: best first, unmeasured ones last, then by number.
+    """The latest attempt of each trial: best first as `rank` has it, then the others by number.
 
     At most `MAX_TRIALS`.
     """
@@ -190,15 +201,9 @@ def trial_rows(data: RunData, summary: Summary) -> list[TrialRow]:
 
 def ordered_trials(data: RunData) -> list[TrialRecord]:
     """The latest attempt of each trial in the order of the report's tables."""
-    return sorted(data.last_attempts(), key=lambda trial: _order(trial, data))
-
-
-def _order(trial: TrialRecord, data: RunData) -> tuple[bool, bool, float, int]:
-    goal = data.goals[0]
-    value = trial.objectives.get(goal.name)
-    unmeasured = trial.state is not TrialState.COMPLETED or value is None
-    signed = 0.0 if value is None else value if goal.direction == "minimize" else -value
-    return (unmeasured, not meets_slo(trial), 0.0 if unmeasured else signed, trial.number)
+    completed = data.completed()
+    numbers = {trial.number for trial in completed}
+    return completed + [trial for trial in data.last_attempts() if trial.number not in numbers]
 
 
 def _trial_row(trial: TrialRecord, data: RunData, *, best: bool, pareto: bool) -> TrialRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,12 +22,16 @@ class RunData:
 
     Attributes:
         run: run id.
+        folder: where it was read from; empty for one that was not.
         name: the experiment's name.
         experiment: the experiment file as resolved, for display.
         goals: objectives, the deciding one first.
         trials: every attempt, in order of (number, attempt).
         capacity_gpus: GPUs the study held.
         capacity_gpu_seconds: GPU-seconds it held them, over all drivers of the run.
+        rowless_gpu_seconds: those of attempts that left no row, as their driver was killed, or that
+            run at this moment.
+        unread_trials: trials that finished by the journal, and whose rows cannot be read.
         excluded: reason → combinations excluded before launch.
         ended: why the run ended; empty while it runs or when it was killed.
         ending: how.
@@ -42,10 +47,18 @@ class RunData:
     stages: tuple[StageRecord, ...] = ()
     capacity_gpus: int = 0
     capacity_gpu_seconds: float | None = None
+    rowless_gpu_seconds: float = 0.0
+    unread_trials: int = 0
     excluded: Mapping[str, int] = field(default_factory=dict)
     ended: str = ""
     ending: Ending = Ending.UNKNOWN
     communication_ratios: Mapping[int, float] = field(default_factory=dict)
+    folder: str = ""
+
+    @property
+    def argument(self) -> str:
+        """What names the run to a command, for a shell: an id alone is found below --results."""
+        return shlex.quote(self.folder or self.run)
 
     @property
     def attached(self) -> bool:
@@ -82,15 +95,18 @@ class RunData:
         return next((trial for trial in self.ranked() if trial.lossless), None)
 
     def ranked(self) -> list[TrialRecord]:
+        """Those of `completed` that may be the best one: not what only checks a node."""
+        return [trial for trial in self.completed() if not trial.reference]
+
+    def completed(self) -> list[TrialRecord]:
         """Completed trials with the deciding objective, from best to worst."""
-        completed = [
+        goal = self.goals[0]
+        found = [
             trial
             for trial in self.last_attempts()
-            if trial.state is TrialState.COMPLETED
-            and not trial.reference
-            and self.goals[0].name in trial.objectives
+            if trial.state is TrialState.COMPLETED and goal.name in trial.objectives
         ]
-        return sorted(completed, key=lambda trial: rank(self.goals[0], trial))
+        return sorted(found, key=lambda trial: rank(goal, trial))
 
     def baseline(self) -> TrialRecord | None:
         """The first completed trial of an engine's defaults."""

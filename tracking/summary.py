@@ -16,7 +16,7 @@ from tracking.prompt_counts import prompt_count_note
 from tracking.records import TrialRecord
 from tracking.run_data import Goal, RunData, attaches
 from tracking.why import Loss, losses
-from tracking.words import flag_words, objective_words, shell_command
+from tracking.words import count, flag_words, objective_words, shell_command, trial_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ class Summary:
 
     Attributes:
         best: None while nothing was measured.
+        simulated: True when the best trial served nothing real; without a best one, when any trial.
         lossless: the best trial whose precision costs no accuracy, where `best` is another.
         baseline_trial, baseline_value: the defaults of the best trial's engine, or of another one
             where that has none that completed, and their deciding objective.
@@ -90,7 +91,7 @@ class Summary:
         pareto_trials: numbers of the trials on the Pareto front; empty with a single goal.
         capacity_gpus: GPUs that the study held; 0 where it held none, as for a server that runs
             already.
-        busy_gpu_seconds: GPU-seconds held by attempts.
+        busy_gpu_seconds: GPU-seconds held by attempts, killed ones included.
         idle_gpu_seconds: those of the study's GPUs that no attempt held, while a driver held
             them; 0 when the capacity is not known.
         caveats: what a reader must know before using the result, one sentence each.
@@ -100,6 +101,7 @@ class Summary:
     name: str
     goal: Goal
     best: BestTrial | None
+    simulated: bool
     lossless: BestTrial | None
     baseline_trial: int | None
     baseline_value: float | None
@@ -124,10 +126,6 @@ class Summary:
         return next(iter(self.gains), None)
 
     @property
-    def simulated(self) -> bool:
-        return self.best is not None and self.best.simulated
-
-    @property
     def slo_met(self) -> bool | None:
         """Whether the best trial meets the SLO; None while nothing was measured."""
         return None if self.best is None else self.best.slo_met
@@ -141,7 +139,7 @@ def summarise_run(data: RunData) -> Summary:
     baseline = _baseline(data, best, found)
     lossless = data.best_lossless() if best is not None and not best.lossless else None
     started, ended = _span(data.trials)
-    busy_s = sum(trial.gpu_seconds for trial in data.trials if not attaches(trial.engine))
+    busy_s = _busy_gpu_seconds(data)
     span_s = ended - started if started is not None and ended is not None else 0.0
     counts = Counter(trial.state.value for trial in data.last_attempts())
     return Summary(
@@ -149,6 +147,7 @@ def summarise_run(data: RunData) -> Summary:
         name=data.name,
         goal=goal,
         best=_best(best, goal) if best is not None else None,
+        simulated=any(trial.simulated for trial in ([best] if best is not None else data.trials)),
         lossless=_best(lossless, goal) if lossless is not None else None,
         baseline_trial=baseline.number if baseline is not None else None,
         baseline_value=baseline.objectives[goal.name] if baseline is not None else None,
@@ -206,6 +205,13 @@ def all_flags(trial: TrialRecord) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*trial.flags, *measured]))
 
 
+def _busy_gpu_seconds(data: RunData) -> float:
+    if data.attached:
+        return 0.0
+    rows_s = sum(trial.gpu_seconds for trial in data.trials if not attaches(trial.engine))
+    return rows_s + data.rowless_gpu_seconds
+
+
 def _held_gpu_seconds(data: RunData, span_s: float) -> float:
     if data.attached:
         return 0.0
@@ -252,10 +258,13 @@ def _caveats(
 ) -> list[str]:
     caveats = []
     if not data.ended:
-        how = "measure again with another seed" if data.attached else _resume_words(data.run)
+        how = "measure again with another seed" if data.attached else _resume_words(data)
         caveats.append(f"The run has not ended in good order; {how}.")
+    if data.unread_trials:
+        caveats.append(_unread_caveat(data))
     if best is None:
-        return [*caveats, "No trial completed, so there is no configuration to recommend."]
+        trial = "trial that can be read" if data.unread_trials else "trial"
+        return [*caveats, f"No {trial} completed, so there is no configuration to recommend."]
     if not meets_slo(best):
         caveats.append(_slo_caveat(best))
     if best.simulated:
@@ -272,7 +281,7 @@ def _caveats(
     if not best.lossless and data.best_lossless() is None:
         caveats.append("No lossless trial was measured that the best one could be held against.")
     if alike := not_surely_worse(data, best):
-        caveats.append(_noise_caveat(data, alike, baseline))
+        caveats.append(_noise_caveat(data, alike, found))
     caveats += node_caveats(data)
     if note := prompt_count_note(data.trials):
         caveats.append(note)
@@ -315,20 +324,29 @@ def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def _resume_words(run: str) -> str:
-    return f"`servetune resume {run}` goes on with it"
+def _resume_words(data: RunData) -> str:
+    return f"`servetune resume {data.argument}` goes on with it"
 
 
-def _noise_caveat(data: RunData, alike: Sequence[int], baseline: TrialRecord | None) -> str:
-    one = len(alike) == 1
-    numbers = ", ".join(map(str, alike))
-    defaults = ""
-    if baseline is not None and baseline.number in alike:
-        whose = "it is" if one else f"trial {baseline.number} is"
-        defaults = f"; {whose} the engine's defaults, so that no gain over them is shown"
+def _unread_caveat(data: RunData) -> str:
+    remedy = "restore them from a copy"
+    if not data.attached and "imported" not in data.experiment:
+        remedy += f", or let `servetune resume {data.argument}` measure the trials again"
     return (
-        f"Its lead in {objective_words(data.goals[0].name)} over {'trial' if one else 'trials'} "
-        f"{numbers} is within the noise of the measurements{defaults}."
+        f"{count(data.unread_trials, 'finished trial')} cannot be read: files below trials/ are "
+        f"damaged or gone, or may not be read; {remedy}."
+    )
+
+
+def _noise_caveat(data: RunData, alike: Sequence[int], found: Sequence[Gain]) -> str:
+    defaults = ""
+    for gain in found[:1]:
+        if gain.trial in alike:
+            who = "it is" if len(alike) == 1 else f"trial {gain.trial} is"
+            defaults = f"; {who} {gain.whose}, so that no gain over them is shown"
+    return (
+        f"Its lead in {objective_words(data.goals[0].name)} over {trial_list(alike)} "
+        f"is within the noise of the measurements{defaults}."
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from runtimes.json_types import Json, canonical_json
 from runtimes.plan import HOST, PORT
+from runtimes.printable import printable as printable
 from runtimes.secrets import MASK
 from search.objectives.base import OBJECTIVES
 
@@ -40,8 +41,6 @@ _FLAG_WORDS = {
 }
 _OWN_VARIABLES = "SERVETUNE_"  # they steer the simulator; a deployed engine has no use for them
 _OPTION = re.compile(r"--?[A-Za-z]")  # and not -1, a value
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def figure(value: float | None) -> str:
@@ -113,11 +112,6 @@ def trial_list(numbers: Sequence[int], shown: int = 12) -> str:
     if len(names) == 1:
         return f"trial {names[0]}"
     return f"trials {', '.join(names[:-1])} and {names[-1]}"
-
-
-def printable(text: str) -> str:
-    """`text` without terminal escapes and control characters; tabs and line ends stay."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
 
 def shell_command(argv: Sequence[str], env: Mapping[str, str]) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.console import Stdout
+from orchestrator.cli.console import Stdout, said
 from orchestrator.cli.stage_table import stage_table
 from runtimes.measurement import Interval, Measurement
 from tracking.records import StageRecord, TrialRecord
@@ -53,26 +52,26 @@ def print_bench(data: RunData, folder: Path) -> None:
         _print_trust(console, stage, shown_flags(data, trial))
     if trial is None or trial.measurement is None:
         _print_failure(console, trial, "Incomplete" if measured else "Nothing was measured")
-    console.print(f"record   {escape(str(folder))}")
+    console.print(f"record   {said(str(folder))}")
 
 
 def print_stages(data: RunData, folder: Path) -> None:
     """Print a row a stage of every trial, and where the record is."""
     console = Stdout()
     tools = {trial.number: str(trial.params.get("tool", "")) for trial in data.trials}
-    console.print(stage_table(data.stages, lambda stage: escape(tools[stage.number])))
-    console.print(f"\nrecord   {escape(str(folder))}")
+    console.print(stage_table(data.stages, lambda stage: said(tools[stage.number])))
+    console.print(f"\nrecord   {said(str(folder))}")
 
 
 def _print_failure(console: Stdout, trial: TrialRecord | None, words: str) -> None:
     failure = trial.failure if trial is not None else None
     if failure is None:
         reason = (trial.reason if trial is not None else "") or "it was stopped before it began"
-        console.print(f"[red]{words}:[/] {escape(reason)}")
+        console.print(f"[red]{words}:[/] {said(reason)}")
         return
-    console.print(f"[red]{words}:[/] {failure.kind.value}: {escape(failure.message)}")
+    console.print(f"[red]{words}:[/] {failure.kind.value}: {said(failure.message)}")
     if failure.remedy:
-        console.print(f"remedy: {escape(failure.remedy)}")
+        console.print(f"remedy: {said(failure.remedy)}")
 
 
 def _print_figures(console: Stdout, stage: StageRecord, gpus: int) -> None:
@@ -119,11 +118,11 @@ def _latencies(stage: StageRecord) -> Table:
 def _print_slo_rate(console: Stdout, data: RunData, trial: TrialRecord) -> None:
     words = slo_rate_words(data, trial)
     if words:
-        console.print(f"[bold]highest rate under the SLO: {escape(words)}[/]")
+        console.print(f"[bold]highest rate under the SLO: {said(words)}[/]")
 
 
 def _print_cross_check(console: Stdout, check: CrossCheckView) -> None:
-    console.print(f"\n[bold]cross-check[/] by {escape(check.note)}")
+    console.print(f"\n[bold]cross-check[/] by {said(check.note)}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for column in ("own client", "the other"):
@@ -153,7 +152,7 @@ def _print_trust(console: Stdout, stage: StageRecord, flags: Sequence[str]) -> N
     for flag in flags:
         reasons = measured.client_limits if flag == "client_limited" else ()
         why = f": {'; '.join(reasons)}" if reasons else ""
-        console.print(f"[yellow]flagged[/]  {flag}: {escape(flag_words(flag) + why)}")
+        console.print(f"[yellow]flagged[/]  {said(f'{flag}: {flag_words(flag)}{why}')}")
 
 
 def _window(measured: Measurement) -> str:

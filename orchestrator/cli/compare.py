@@ -8,6 +8,7 @@ not comparable, and says why.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tracking.run_data import RunData
 
 _TRIALS = ("best", "lossless", "baseline")
+_DIGITS = 12
+"""Of the number of a trial, at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +70,7 @@ def _side(named: str, results: Path) -> Side:
     from tracking.layout import find_run
 
     run, _, trial = named.rpartition(":")
-    if not run or Path(named).exists():
+    if not run or os.path.exists(named):  # noqa: PTH110  # Path's raises where a name is too long
         run, trial = named, "best"
     data = load_run(find_run(Path(run), results))
     return data, _trial(data, trial, named)
@@ -78,7 +81,7 @@ def _trial(data: RunData, trial: str, named: str) -> TrialRecord:
 
     if trial.isdecimal():
         numbered = {each.number: each for each in data.last_attempts()}
-        found = numbered.get(int(trial))
+        found = numbered.get(int(trial)) if len(trial) <= _DIGITS else None
         if found is None:
             raise UserError(
                 f"{named}: {data.run} has no trial {trial}; it has "

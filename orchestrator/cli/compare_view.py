@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.cli.console import Stdout
+from orchestrator.cli.console import Stdout, one_line, said
 from runtimes.json_types import Json
 from search.analysis.differences import Difference, Verdict
 from search.objectives.base import OBJECTIVES
@@ -28,17 +27,17 @@ def print_comparison(made: Comparison) -> None:
     """Print one comparison to stdout."""
     console = Stdout()
     console.print(
-        f"\n[bold]{escape(made.second_run)}[/], trial {made.second.number}, against "
-        f"[bold]{escape(made.first_run)}[/], trial {made.first.number}"
+        f"\n[bold]{said(one_line(made.second_run))}[/], trial {made.second.number}, against "
+        f"[bold]{said(one_line(made.first_run))}[/], trial {made.first.number}"
     )
     for reason in made.refused:
-        console.print(f"[red]not comparable[/]  {escape(reason)}")
+        console.print(f"[red]not comparable[/]  {said(reason)}")
     if made.refused:
         return
     _print_figures(console, "objectives, each under its own load", made.objectives)
     if made.figures:
         loads = ", ".join(made.loads[:6]) + (", …" if len(made.loads) > 6 else "")
-        _print_figures(console, f"under the same load ({escape(loads)})", made.figures)
+        _print_figures(console, f"under the same load ({said(loads)})", made.figures)
     if made.configurations:
         pairs = count(len(made.configuration_pairs), "configuration")
         title = f"over {pairs} that both runs measured, run against run"
@@ -46,7 +45,7 @@ def print_comparison(made: Comparison) -> None:
     _print_settings(console, "the configurations differ in", made.parameters)
     _print_settings(console, "the engine's defaults changed", made.defaults)
     for note in made.notes:
-        console.print(f"[yellow]note[/]     {escape(note)}")
+        console.print(f"[yellow]note[/]     {said(note)}")
 
 
 def _print_figures(console: Stdout, title: str, figures: Sequence[FigureDifference]) -> None:
@@ -62,7 +61,7 @@ def _print_figures(console: Stdout, title: str, figures: Sequence[FigureDifferen
         words = _verdict(each.difference) or "not judged"
         unit = objective_unit(each.name)
         table.add_row(
-            f"{objective_words(each.name)}{f' ({unit})' if unit else ''}",
+            said(f"{objective_words(each.name)}{f' ({unit})' if unit else ''}"),
             figure(each.first),
             figure(each.second),
             f"{each.difference.relative:+.1%}",
@@ -91,7 +90,7 @@ def _print_settings(console: Stdout, title: str, settings: Sequence[Setting]) ->
     console.print(f"\n[bold]{title}[/]")
     for setting in settings[:_SETTINGS]:
         first, second = (_shown(value) for value in (setting.first, setting.second))
-        console.print(f"  {escape(setting.name)}: {escape(first)} → {escape(second)}")
+        console.print(f"  {said(setting.name)}: {said(first)} → {said(second)}")
     if len(settings) > _SETTINGS:
         console.print(f"  and {len(settings) - _SETTINGS} more; --json lists them")
 

@@ -78,23 +78,34 @@ def execute(arguments: argparse.Namespace) -> int:
 def _export_trial(arguments: argparse.Namespace, data: RunData) -> int:
     from orchestrator.cli.stdout import write
     from tracking.export._deployment import chosen_trial, deployment_of
-    from tracking.export.base import create_target
 
-    target = create_target(arguments.to)
+    target = _target(arguments.to)
     settings = _settings(arguments, target, data)
+    path = _place(arguments.out, target.filename)
     deployment = deployment_of(data, chosen_trial(data, arguments.trial or "best"))
     text = target.render(deployment, settings)
     _warn(deployment)
-    if arguments.out is None:
+    if path is None:
         write(text)
         return 0
-    path = _written(Path(arguments.out), target.filename, text)
+    _write_file(path, text, arguments.out)
     write(f"wrote {path}\nuse it by: {target.use.replace('{file}', str(path))}\n")
     return 0
 
 
+def _target(name: str) -> Target:
+    from runtimes.errors import UnknownNameError
+    from runtimes.registry import unknown_name
+    from tracking.export.base import TARGETS, create_target
+
+    if name not in TARGETS:
+        raise UnknownNameError(unknown_name("target", name, [*TARGETS, *_STUDIES]))
+    return create_target(name)
+
+
 def _settings(arguments: argparse.Namespace, target: Target, data: RunData) -> Settings:
     from runtimes.errors import UserError
+    from tracking.export._checks import check_host, check_image
     from tracking.export._deployment import label
     from tracking.export.base import Settings
 
@@ -111,6 +122,10 @@ def _settings(arguments: argparse.Namespace, target: Target, data: RunData) -> S
                 f"--{name} {value!r}: has to be lower-case letters, digits and dashes, begin with "
                 f"a letter and have at most 50 characters, as {label(value)!r}"
             )
+    if "host" in chosen:
+        check_host(arguments.host)
+    if "image" in chosen:
+        check_image(arguments.image)
     return Settings(name=arguments.name or label(data.name), **chosen)
 
 
@@ -140,29 +155,47 @@ def _warn(deployment: Deployment) -> None:
         print(f"servetune: trial {deployment.trial}: {warning}", file=sys.stderr)
 
 
-def _written(out: Path, filename: str, text: str) -> Path:
+def _place(out: str | None, filename: str) -> Path | None:
+    """The file that `out` means: a folder gets the target's usual name; None prints."""
     from runtimes.errors import UserError
+    from tracking.export._checks import check_folder
 
-    path = out / filename if out.is_dir() else out
+    if out is None:
+        return None
+    path = Path(out)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-        if text.startswith("#!"):
-            path.chmod(path.stat().st_mode | 0o111)
-    except OSError as error:
+        inside = path.is_dir() or out.endswith("/")
+    except OSError as error:  # a name that is too long
         raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
+    path = path / filename if inside else path
+    check_folder(out, path.parent)
     return path
 
 
+def _write_file(path: Path, text: str, out: str) -> None:
+    """Complete or not at all; a script may be run."""
+    from runtimes.errors import UserError
+    from tracking.files import write_atomically
+
+    try:
+        write_atomically(path, text.encode())
+        if text.startswith("#!") and path.is_file():
+            path.chmod(path.stat().st_mode | 0o111)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
+
+
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
-        raise argparse.ArgumentTypeError(f"a port lies between 1 and 65535, got {port}")
-    return port
+    return _within(text, 1, 65535)
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"at least 1, got {count}")
-    return count
+    from tracking.export._checks import MAX_REPLICAS
+
+    return _within(text, 1, MAX_REPLICAS)
+
+
+def _within(text: str, low: int, high: int) -> int:
+    if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"has to be a number from {low} to {high:,}, got {text!r}")
+    return int(text)

@@ -62,6 +62,7 @@ def execute(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
     write(_next_steps(out, targets or [DEFAULT_TARGET], guessed=guessed))
+    write(_longer_wait(arguments.interval))
     return 0
 
 
@@ -92,6 +93,20 @@ def _served_at(run: Path, results: Path) -> str:
             "starting. Try again in a few seconds"
         )
     return f"{_ANYWHERE.get(found[1], found[1])}:{found[2]}"
+
+
+def _longer_wait(interval_s: int) -> str:
+    """What to change where a study would not wait for a scrape after its end."""
+    from orchestrator.spec.models import MetricsSpec
+
+    waits_s = MetricsSpec().linger
+    if interval_s < waits_s:
+        return ""
+    return (
+        f"At its end a study waits {waits_s:g} s for a last scrape, which may come after "
+        f"{interval_s} s: set metrics.linger above {interval_s}s in its file, or its last figures "
+        "are lost and ServetuneDriverLost fires after a good end\n"
+    )
 
 
 def _next_steps(out: Path, targets: list[str], *, guessed: bool) -> str:

@@ -25,8 +25,12 @@ def next_steps(data: RunData, layout: RunLayout) -> list[tuple[str, str]]:
             steps.append(
                 ("", "measure again with another seed; `servetune bench` draws one each time")
             )
-    elif "imported" not in data.experiment and data.ending is not Ending.COMPLETE:
+    elif "imported" not in data.experiment and (
+        data.unread_trials or data.ending is not Ending.COMPLETE
+    ):
         why = "nothing that finished runs again"
+        if data.unread_trials:
+            why = "measures again what cannot be read, and nothing else that finished"
         if data.ending is Ending.BUDGET:
             why = f"after raising `budget` in {layout.experiment}"
         steps.append((why, f"{program()} resume {run}"))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import words
+from orchestrator.cli.console import one_line, said
 from orchestrator.cli.documents import print_json, result_document
 from orchestrator.logs import as_json as json_lines
 from orchestrator.messages import Phase
@@ -107,11 +107,11 @@ class Progress(Observer):
     def started(self, info: RunInfo) -> None:
         self._info = info
         kind = " on simulated devices" if info.simulated else ""
-        self._say(f"[bold]{escape(info.run)}[/]{kind}")
-        self._say(f"record   {escape(str(info.folder))}")
+        self._say(f"[bold]{said(one_line(info.run))}[/]{kind}")
+        self._say(f"record   {said(str(info.folder))}")
         self._say(f"metrics  {info.metrics_url}")
         if info.selection:
-            self._say(f"workload {escape(info.selection)}")
+            self._say(f"workload {said(info.selection)}")
         if info.finished:
             self._say(f"resumed  {info.finished} trials are finished and stay so")
 
@@ -121,10 +121,10 @@ class Progress(Observer):
         devices = ",".join(held)
         self._running[trial.number] = _Row(trial, devices, values)
         again = f" (attempt {trial.attempt + 1})" if trial.attempt else ""
-        where = f" on {allocation.node} gpu {devices}" if held else ""
+        where = f" on {said(allocation.node)} gpu {said(devices)}" if held else ""
         self._say(
             f"trial {trial.number:>3}  started{again}{where}: "
-            f"{escape(trial.params.engine)} {escape(values)}"
+            f"{said(trial.params.engine)} {said(values)}"
         )
 
     def phase(self, number: int, attempt: int, phase: Phase, previous_s: float) -> None:
@@ -138,13 +138,13 @@ class Progress(Observer):
 
     def gpus_awaited(self, number: int, node: str, gpus: tuple[DirtyGpu, ...]) -> None:
         for gpu in gpus:
-            self._say(f"trial {number:>3}  [yellow]waits[/]: {escape(node)} {escape(str(gpu))}")
+            self._say(f"trial {number:>3}  [yellow]waits[/]: {said(node)} {said(str(gpu))}")
 
     def gpu_withheld(self, node: str, gpu: DirtyGpu) -> None:
-        self._say(f"[yellow]{words.withheld(gpu.kind)}[/]: {escape(node)} {escape(str(gpu))}")
+        self._say(f"[yellow]{words.withheld(gpu.kind)}[/]: {said(node)} {said(str(gpu))}")
 
     def gpu_returned(self, node: str, gpu: str) -> None:
-        self._say(f"free again: {escape(node)} GPU {escape(gpu)}")
+        self._say(f"free again: {said(node)} GPU {said(gpu)}")
 
     def live(self, figures: LiveFigures) -> None:
         if figures.number in self._running:
@@ -155,12 +155,12 @@ class Progress(Observer):
         goals = self._info.goals if self._info is not None else ()
         line = f"trial {record.number:>3}  {_MARKS[record.state]}"
         if record.state is TrialState.COMPLETED:
-            line += f"  {escape(words.objectives(goals, record))}  {words.latencies(record)}"
+            line += f"  {said(words.objectives(goals, record))}  {words.latencies(record)}"
             line += _slo_words(record)
         elif record.failure is not None:
-            line += f"  {record.failure.kind.value}: {escape(record.failure.message)}"
+            line += f"  {record.failure.kind.value}: {said(record.failure.message)}"
         elif record.reason:
-            line += f"  {escape(record.reason)}"
+            line += f"  {said(record.reason)}"
         self._say(line + ("  [yellow]tried again[/]" if retry else ""))
         if record.failure is not None:
             self._explain(record.failure)
@@ -172,13 +172,13 @@ class Progress(Observer):
         running = len(self._running)
         ending = f"{count(running, 'running trial')} {'is' if running == 1 else 'are'} being ended"
         wait = f"; {ending}" if running else ""
-        self._say(f"[yellow]stopping:[/] {escape(reason)}{wait}")
+        self._say(f"[yellow]stopping:[/] {said(reason)}{wait}")
 
     def _explain(self, failure: Failure) -> None:
         for line in failure.log_tail.strip().splitlines()[-_TAIL_LINES:]:
-            self._say(f"           [dim]{escape(line[:200])}[/]")
+            self._say(f"           [dim]{said(line[:200])}[/]")
         if failure.remedy:
-            self._say(f"           remedy: {escape(failure.remedy)}")
+            self._say(f"           remedy: {said(failure.remedy)}")
 
     def _say(self, markup: str) -> None:
         self._console.print(markup, highlight=False, soft_wrap=True)
@@ -225,13 +225,13 @@ def _running_table(rows: list[_Row]) -> Table:
         figures = row.figures
         table.add_row(
             str(row.trial.number),
-            row.devices,
-            escape(row.step or row.phase.value),
+            said(row.devices),
+            said(row.step or row.phase.value),
             "" if figures is None else figures.progress,
             "" if figures is None else figure(figures.output_tokens_per_s_per_gpu),
             "" if figures is None or figures.kv_cache_usage_ratio is None
             else f"{figures.kv_cache_usage_ratio:.0%}",
-            escape(f"{row.trial.params.engine} {row.values}"),
+            said(f"{row.trial.params.engine} {row.values}"),
         )  # fmt: skip
     return table
 
@@ -241,4 +241,4 @@ def _slo_words(record: TrialRecord) -> str:
     if measurement is None or not measurement.slo:
         return ""
     broken = [str(verdict.limit) for verdict in measurement.slo if not verdict.met]
-    return f"  [red]breaks {escape(', '.join(broken))}[/]" if broken else "  [green]SLO met[/]"
+    return f"  [red]breaks {said(', '.join(broken))}[/]" if broken else "  [green]SLO met[/]"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
+from orchestrator.cli.console import said
 from runtimes.measurement import Distribution, Measurement
 from tracking.records import StageRecord
 from tracking.report_stages import hit_rate_words, requests_words
@@ -35,7 +35,7 @@ def stage_table(stages: Sequence[StageRecord], mark: Callable[[StageRecord], str
         measured = stage.measurement
         table.add_row(
             mark(stage),
-            f"{escape(stage.load)} {stage.load_value:.4g}",
+            f"{said(stage.load)} {stage.load_value:.4g}",
             requests_words(measured),
             figure(measured.request_throughput),
             figure(measured.output_throughput),
@@ -53,9 +53,9 @@ def _verdict(measured: Measurement) -> str:
     if measured.slo:
         words.append("[green]SLO met[/]" if measured.slo_met else "[red]SLO broken[/]")
     if measured.stopped_by:
-        words.append(f"stopped: {escape(measured.stopped_by)}")
+        words.append(f"stopped: {said(measured.stopped_by)}")
     if measured.flags:
-        words.append(f"[yellow]{escape(', '.join(measured.flags))}[/]")
+        words.append(f"[yellow]{said(', '.join(measured.flags))}[/]")
     return ", ".join(words)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.cli import words
-from orchestrator.cli.console import Stdout
+from orchestrator.cli.console import Stdout, one_line, said
 from orchestrator.cli.summary_view import print_standing
 from runtimes.json_types import Json
 from search.goals import Goal
@@ -20,6 +19,8 @@ from tracking.words import figure, objective_unit, objective_words
 
 _TRIALS = 40
 """Finished trials shown at most, the latest; the report has all."""
+_REASON = 120
+"""Characters of why a trial has no figures."""
 _LATENCIES = {"ttft_p99_ms": "ttft_ms", "tpot_p99_ms": "tpot_ms"}
 """Figures shown beside the objectives, and the measured distribution each is taken from."""
 
@@ -32,8 +33,8 @@ def print_status(
     standing = "running" if driven else data.ended or "not running; its driver was killed"
     trials = data.last_attempts()
     states = Counter(trial.state.value for trial in trials)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    console.print(f"[bold]{escape(data.run)}[/]: {escape(standing)}")
+    counts = words.states(states, data.unread_trials)
+    console.print(f"[bold]{said(one_line(data.run))}[/]: {said(standing)}")
     console.print(counts or "no trial has finished")
     if len(trials) > _TRIALS:
         console.print(f"the latest {_TRIALS} of {len(trials)} trials:")
@@ -41,13 +42,13 @@ def print_status(
     for trial in trials[-_TRIALS:]:
         table.add_row(*_finished(data.goals, trial))
     for number, facts in _running(live).items():
-        table.add_row(number, *_in_progress(data.goals, facts))
+        table.add_row(said(one_line(number)), *_in_progress(data.goals, facts))
     if table.row_count:
         console.print()
         console.print(table)
     for gpu in _withheld(live):
-        said = escape(f"{gpu['node']} {gpu['words']}")
-        console.print(f"[yellow]{words.withheld(gpu['why'])}[/]: {said}")
+        about = f"{gpu.get('node', '')} {gpu.get('words', '')}"
+        console.print(f"[yellow]{words.withheld(gpu.get('why', ''))}[/]: {said(one_line(about))}")
     print_standing(console, data, layout)
 
 
@@ -58,7 +59,7 @@ def _table(goals: tuple[Goal, ...]) -> Table:
     table.add_column("GPUs", justify="right", no_wrap=True)
     for name in _figures(goals):
         heading = f"{objective_words(name)}\n{objective_unit(name)}".strip()
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(said(heading), justify="right", no_wrap=True)
     table.add_column("parameters")
     return table
 
@@ -76,13 +77,13 @@ def _finished(goals: tuple[Goal, ...], trial: TrialRecord) -> list[str]:
         distribution = getattr(measured, metric, None)
         values.setdefault(name, distribution.p99 if distribution is not None else None)
     reason = trial.failure.message if trial.failure is not None else trial.reason
-    said = f"{trial.engine} {words.parameters(trial.params)}"
+    about = f"{trial.engine} {words.parameters(trial.params)}"
     return [
         str(trial.number),
         trial.state.value,
         str(trial.gpus),
         *(figure(values.get(name)) for name in _figures(goals)),
-        escape(f"{said}: {reason[:120]}" if reason else said),
+        said(one_line(f"{about}: {reason[:_REASON]}" if reason else about)),
     ]
 
 
@@ -104,10 +105,10 @@ def _in_progress(goals: tuple[Goal, ...], facts: Mapping[str, Json]) -> list[str
     progress = f"{facts.get('completed', 0)} of {facts.get('planned', '?')} requests"
     if isinstance(stage := facts.get("stage"), int) and stage:
         progress = f"stage {stage + 1}: {progress}"
-    said = progress if "planned" in facts else str(facts.get("step", ""))
+    doing = progress if "planned" in facts else str(facts.get("step", ""))
     return [
-        str(facts.get("phase", "")),
-        str(facts.get("gpus", "")),
+        said(one_line(str(facts.get("phase", "")))),
+        said(one_line(str(facts.get("gpus", "")))),
         *("" for _ in _figures(goals)),
-        escape(f"{facts.get('engine', '')}: {said}") if said else "",
+        said(one_line(f"{facts.get('engine', '')}: {doing}")) if doing else "",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -16,11 +17,18 @@ def write(text: str) -> None:
     Raises:
         ReaderLeftError: nobody reads it.
     """
+    allow_any_text()
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderLeftError from None
+
+
+def allow_any_text() -> None:
+    """Let stdout show `?` for what its encoding does not have, which would fail otherwise."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def discard() -> None:

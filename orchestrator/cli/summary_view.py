@@ -6,14 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
-from orchestrator.cli.console import Stdout
+from orchestrator.cli import words
+from orchestrator.cli.console import Stdout, one_line, said
 from orchestrator.cli.next_steps import next_steps
 from orchestrator.cli.stage_table import stage_table
 from search.trial import TrialState
 from tracking.layout import RunLayout
 from tracking.records import ACCURACY_UNVERIFIED
+from tracking.report_failures import failure_causes
 from tracking.report_stages import shown_trial, slo_rate_words, stages_of
 from tracking.run_data import RunData
 from tracking.summary import BestTrial, Summary, summarise_run
@@ -21,16 +22,18 @@ from tracking.words import count, figure, objective_value, objective_words, tria
 
 _REASONS = 5
 """Reasons shown at most where nothing was measured; the report has all."""
+_CAUSES = 5
+"""Causes of failures shown at most: what stands above them must not scroll away."""
 
 
 def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = None) -> None:
     """Print the summary of a run to stdout."""
     console = Stdout()
     summary = summarise_run(data)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(summary.counts.items()))
-    console.print(f"\n[bold]{escape(summary.run)}[/]: {counts or 'no trial yet'}")
+    counts = words.states(summary.counts, data.unread_trials)
+    console.print(f"\n[bold]{said(one_line(summary.run))}[/]: {counts or 'no trial yet'}")
     if data.ended:
-        console.print(f"ended: {escape(data.ended)}")
+        console.print(f"ended: {said(data.ended)}")
     if summary.best is None:
         _print_nothing(console, data, summary)
     else:
@@ -38,17 +41,18 @@ def print_summary(data: RunData, layout: RunLayout, *, report: Path | None = Non
     if summary.lossless is not None:
         _print_lossless(console, summary.lossless)
     _print_why(console, summary)
-    _print_doubts(console, summary)
+    _print_notes(console, summary)
+    _print_failures(console, data)
     _print_use(console, summary)
-    console.print(f"record   {escape(str(layout.root))}")
+    console.print(f"record   {said(str(layout.root))}")
     if report is not None:
-        console.print(f"report   {escape(str(report))}")
+        console.print(f"report   {said(str(report))}")
     _print_next(console, data, layout)
 
 
 def print_standing(console: Console, data: RunData, layout: RunLayout) -> None:
     """The best so far with its command, what it gains, why others lost, how to go on."""
-    if not data.trials:
+    if not data.trials and not data.unread_trials:
         _print_next(console, data, layout)
         return
     summary = summarise_run(data)
@@ -57,9 +61,9 @@ def print_standing(console: Console, data: RunData, layout: RunLayout) -> None:
         simulated = " on a simulated engine" if best.simulated else ""
         gained = summary.gain is not None and summary.gain.comparable
         gain = f", {summary.gain.words}" if summary.gain is not None and gained else ""
-        console.print(f"\nbest so far{simulated}: trial {best.trial}{escape(gain)}")
+        console.print(f"\nbest so far{simulated}: trial {best.trial}{said(gain)}")
         if best.command:
-            console.print(escape(best.command))
+            console.print(said(best.command))
         console.print()
     _print_why(console, summary)
     _print_notes(console, summary)
@@ -73,15 +77,17 @@ def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
     stages = stages_of(data, trial) if trial is not None else []
     measured = any(stage.measurement.requests_completed for stage in stages)
     found = "No trial completed." if measured else "Nothing was measured."
+    if data.unread_trials:
+        found = "No trial that can be read completed."
     console.print(f"[red]{found}[/]{why}")
     reasons = Counter({("excluded", reason): times for reason, times in data.excluded.items()})
     reasons.update(
         ("excluded" if trial.state is TrialState.INFEASIBLE else trial.state.value, trial.reason)
         for trial in data.last_attempts()
-        if trial.reason
+        if trial.reason and trial.failure is None
     )
     for (state, reason), times in reasons.most_common(_REASONS):
-        console.print(f"[red]{state}[/] {times} ×  {escape(reason)}")
+        console.print(f"[red]{state}[/] {times} ×  {said(reason)}")
     if trial is not None and measured:
         console.print(f"\nmeasured of trial {trial.number}, stage by stage:")
         console.print(stage_table(stages, lambda stage: str(stage.stage)))
@@ -91,7 +97,7 @@ def _print_nothing(console: Console, data: RunData, summary: Summary) -> None:
 def _print_best(console: Console, data: RunData, summary: Summary, best: BestTrial) -> None:
     gain = ""
     if summary.gain is not None and summary.gain.comparable:
-        gain = f", {escape(summary.gain.words)}"
+        gain = f", {said(summary.gain.words)}"
     elif best.baseline:
         gain = ", which are the engine's own defaults"
     simulated = " [yellow]on a simulated engine[/]" if best.simulated else ""
@@ -101,16 +107,16 @@ def _print_best(console: Console, data: RunData, summary: Summary, best: BestTri
         f"\nbest{simulated}: trial {best.trial}, {count(best.gpus, 'GPU')}{gain}{accuracy}"
     )
     for name, value in best.objectives.items():
-        console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
+        console.print(f"  {said(objective_words(name)):<32} {objective_value(name, value)}")
     for verdict in best.slo:
         shown = "unmeasured" if verdict.value_ms is None else f"{figure(verdict.value_ms)} ms"
         mark = "[green]met[/]" if verdict.met else "[red]broken[/]"
         console.print(f"  {verdict.limit!s:<32} {shown} {mark}")
     trial = data.best()
-    if trial is not None and (words := slo_rate_words(data, trial)):
-        console.print(f"  {'highest rate under the SLO':<32} {escape(words)}")
+    if trial is not None and (highest := slo_rate_words(data, trial)):
+        console.print(f"  {'highest rate under the SLO':<32} {said(highest)}")
     if best.command:
-        console.print(f"\n[bold]{escape(best.command)}[/]\n")
+        console.print(f"\n[bold]{said(best.command)}[/]\n")
     else:
         console.print("\nIt was measured as it runs, so there is no command to deploy.\n")
 
@@ -120,40 +126,46 @@ def _print_lossless(console: Console, lossless: BestTrial) -> None:
     gpus = count(lossless.gpus, "GPU")
     console.print(f"best without loss of accuracy: trial {lossless.trial}, {gpus}")
     for name, value in lossless.objectives.items():
-        console.print(f"  {objective_words(name):<32} {objective_value(name, value)}")
-    console.print(f"\n[bold]{escape(lossless.command)}[/]\n")
+        console.print(f"  {said(objective_words(name)):<32} {objective_value(name, value)}")
+    console.print(f"\n[bold]{said(lossless.command)}[/]\n")
 
 
 def _print_why(console: Console, summary: Summary) -> None:
     for lost in summary.why:
-        console.print(f"why      {escape(lost.words)}")
+        console.print(f"why      {said(lost.words)}")
 
 
 def _print_next(console: Console, data: RunData, layout: RunLayout) -> None:
     for index, (why, step) in enumerate(next_steps(data, layout)):
-        comment = f"  [dim]# {escape(why)}[/]" if why else ""
-        console.print(f"{'' if index else 'go on':<9}{escape(step)}{comment}")
+        comment = f"  [dim]# {said(why)}[/]" if why else ""
+        console.print(f"{'' if index else 'go on':<9}{said(step)}{comment}")
 
 
 def _print_notes(console: Console, summary: Summary) -> None:
     for caveat in summary.caveats:
-        console.print(f"[yellow]note[/]     {escape(caveat)}")
+        console.print(f"[yellow]note[/]     {said(caveat)}")
     for flagged in summary.flagged:
         console.print(
-            f"[yellow]flagged[/]  {flagged.flag}: {escape(flagged.words)} "
+            f"[yellow]flagged[/]  {said(f'{flagged.flag}: {flagged.words}')} "
             f"({trial_list(flagged.trials)})",
         )
 
 
-def _print_doubts(console: Console, summary: Summary) -> None:
-    _print_notes(console, summary)
-    for failure in summary.failures:
+def _print_failures(console: Console, data: RunData) -> None:
+    causes = failure_causes(data.trials)
+    for cause in causes[:_CAUSES]:
         console.print(
-            f"[red]failed[/]   trial {failure.trial}: {failure.kind.value}: "
-            f"{escape(failure.message)}",
+            f"[red]failed[/]   {trial_list(cause.trials)}: {cause.kind.value}: "
+            f"{said(cause.message)}",
         )
-        if failure.remedy:
-            console.print(f"         remedy: {escape(failure.remedy)}")
+        if cause.remedy:
+            console.print(f"         remedy: {said(cause.remedy)}")
+    if more := causes[_CAUSES:]:
+        trials = len({number for cause in more for number in cause.trials})
+        console.print(
+            f"         and {count(len(more), 'other cause')}, of {count(trials, 'trial')}: "
+            "the report lists every failure"
+        )
 
 
 def _print_use(console: Console, summary: Summary) -> None:

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import words
+from orchestrator.cli.console import one_line, said
 from orchestrator.cli.documents import result_document
 from orchestrator.cli.next_steps import next_steps
 from orchestrator.cli.stdout import write
@@ -81,7 +81,7 @@ class LinesView(View):
         print_end(self._console, data, layout)
 
     def _say(self, line: str) -> None:
-        self._console.print(escape(line), soft_wrap=True)
+        self._console.print(said(one_line(line)), soft_wrap=True)
         self._console.file.flush()
 
 
@@ -140,7 +140,7 @@ def screen(snapshot: Snapshot, goals: Sequence[Goal], width: int) -> RenderableT
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _packed(parts: Sequence[str], width: int) -> list[str]:
@@ -156,7 +156,7 @@ def _packed(parts: Sequence[str], width: int) -> list[str]:
 
 def header(snapshot: Snapshot) -> list[str]:
     """Run, time, trials, devices: a part each."""
-    states = ", ".join(f"{number} {state}" for state, number in sorted(snapshot.counts.items()))
+    states = words.states(snapshot.counts)
     of = f" of {snapshot.planned}" if snapshot.planned is not None else ""
     trials = f"{snapshot.finished}{of} trials ended" + (f" ({states})" if states else "")
     if snapshot.finished == 1 and not of:
@@ -188,8 +188,8 @@ def best_words(best: EndedTrial, goals: Sequence[Goal]) -> str:
 
 def ended_words(ended: EndedTrial, goals: Sequence[Goal]) -> str:
     """`trial 3  completed  goodput per GPU 3.86 requests/s/GPU`, or why it has no figures."""
-    said = _objectives(ended, goals) or ended.reason[:_REASON]
-    return f"trial {ended.number:>3}  {ended.state}  {said}".rstrip()
+    why = _objectives(ended, goals) or ended.reason[:_REASON]
+    return f"trial {ended.number:>3}  {ended.state}  {why}".rstrip()
 
 
 def _objectives(ended: EndedTrial, goals: Sequence[Goal]) -> str:
@@ -288,9 +288,9 @@ def running_table(trials: Sequence[RunningTrial], width: int) -> Table:
     if parameters:
         table.add_column("parameters", no_wrap=True, overflow="ellipsis")
     for trial in trials:
-        cells = [escape(column.cell(trial)) for column in columns]
-        said = escape(f"{trial.engine} {words.parameters(trial.parameters)}")
-        table.add_row(*cells, *([said] if parameters else []))
+        cells = [said(one_line(column.cell(trial))) for column in columns]
+        values = f"{trial.engine} {words.parameters(trial.parameters)}"
+        table.add_row(*cells, *([said(one_line(values))] if parameters else []))
     return table
 
 
@@ -300,17 +300,17 @@ def print_end(console: Console, data: RunData, layout: RunLayout) -> None:
     how = data.ended or "not running; its driver was killed"
     if data.ending is Ending.RUNNING:
         how = "another driver has taken it in hand"
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(summary.counts.items()))
-    console.print(f"[bold]{escape(data.run)}[/]: {escape(how)}; {counts or 'no trial has ended'}")
+    counts = words.states(summary.counts, data.unread_trials) or "no trial has ended"
+    console.print(f"[bold]{said(one_line(data.run))}[/]: {said(how)}; {counts}")
     if summary.best is not None:
         best = summary.best
         gain = f", {summary.gain.words}" if summary.gain is not None else ""
         value = objective_value(summary.goal.name, best.value)
         named = objective_words(summary.goal.name)
-        console.print(escape(f"best: trial {best.trial}, {named} {value}{gain}"))
+        console.print(said(f"best: trial {best.trial}, {named} {value}{gain}"))
     for index, (why, step) in enumerate(next_steps(data, layout)):
-        comment = f"  [dim]# {escape(why)}[/]" if why else ""
-        console.print(f"{'' if index else 'go on':<9}{escape(step)}{comment}")
+        comment = f"  [dim]# {said(why)}[/]" if why else ""
+        console.print(f"{'' if index else 'go on':<9}{said(step)}{comment}")
 
 
 def _timeless(snapshot: Snapshot) -> Snapshot:

@@ -11,6 +11,12 @@ from tracking.records import TrialRecord
 from tracking.words import figure, objective_value, objective_words, parameter
 
 
+def states(counts: Mapping[str, int], unread: int = 0) -> str:
+    """`3 completed, 1 failed, 2 unreadable`: trials by state; empty where there is none."""
+    shown = [f"{number} {state}" for state, number in sorted(counts.items())]
+    return ", ".join([*shown, f"{unread} unreadable"] if unread else shown)
+
+
 def parameters(values: Mapping[str, Json]) -> str:
     """`tp=2 max-num-seqs=64`; degrees of 1 and presets that are not taken are left out."""
     shown = [

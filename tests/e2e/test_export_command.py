@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -130,11 +131,22 @@ def test_a_target_is_printed_or_written(run: Path, tmp_path: Path) -> None:
     assert "Trial 2 of" in printed.stdout
     assert "simulated engine" in printed.stderr
     written = studies.servetune(
-        "export", run, "--to", "kubernetes", "--trial", "2", "--out", tmp_path / "a" / "k.yaml"
+        "export", run, "--to", "kubernetes", "--trial", "2", "--out", tmp_path
     )
     assert written.returncode == 0
-    assert (tmp_path / "a" / "k.yaml").read_text() == printed.stdout
-    assert f"kubectl apply -f {tmp_path / 'a' / 'k.yaml'}" in written.stdout
+    assert (tmp_path / "kubernetes.yaml").read_text() == printed.stdout
+    assert f"kubectl apply -f {tmp_path / 'kubernetes.yaml'}" in written.stdout
+
+
+def test_what_a_full_disk_refuses_leaves_the_earlier_file(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "k.yaml"
+    path.write_text("good")
+    command = [sys.executable, "-m", "orchestrator.cli", "export", str(run), "--to", "kubernetes"]
+    limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command, "--out", str(path)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, path.read_text()) == (2, "good")
+    assert f"--out {path}: cannot be written: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_study_goes_to_optuna(run: Path, tmp_path: Path) -> None:
@@ -147,12 +159,25 @@ def test_the_study_goes_to_optuna(run: Path, tmp_path: Path) -> None:
     ("options", "words"),
     [
         (("--to", "kubernets"), "Did you mean 'kubernetes'?"),
+        (("--to", "helm"), "llm-d, mlflow, optuna, ray-serve"),
         (("--to", "docker", "--trial", "77"), "no such trial"),
         (("--to", "docker", "--trial", "first"), "best, lossless or a trial's number"),
         (("--to", "command", "--replicas", "2"), "--to command has no use for it"),
         (("--to", "compose", "--name", "No Name"), "as 'no-name'"),
         (("--to", "optuna", "--trial", "1"), "takes the whole study"),
-        (("--to", "command", "--out", "/proc/x/y"), "cannot be written"),
+        (("--to", "command", "--out", "/proc/y"), "cannot be written"),
+        (("--to", "command", "--out", "/nodir/a/serve.sh"), "no folder /nodir/a; make it first"),
+        (("--to", "command", "--out", "nodir/"), "no folder nodir; make it first"),
+        (("--to", "command", "--out", "x" * 5000), "File name too long"),
+        (("--to", "compose", "--host", ""), "neither an IP address nor a host name"),
+        (("--to", "command", "--host", "not an address!"), "neither an IP address nor a host name"),
+        (("--to", "command", "--host", "999.1.1.1"), "neither an IP address nor a host name"),
+        (("--to", "compose", "--host", "localhost"), "published on an IP address"),
+        (("--to", "docker", "--image=--privileged"), "no name of an image"),
+        (("--to", "docker", "--image", "a b"), "no name of an image"),
+        (("--to", "kubernetes", "--image", ""), "no name of an image"),
+        (("--to", "kubernetes", "--replicas", "10001"), "from 1 to 10,000"),
+        (("--to", "command", "--port", "65536"), "from 1 to 65,535"),
     ],
 )
 def test_what_cannot_be_done_is_said(run: Path, options: tuple[str, ...], words: str) -> None:

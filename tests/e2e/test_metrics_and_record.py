@@ -148,6 +148,21 @@ def test_trials_flags_and_devices_are_those_of_the_record(
     assert not [series for series in last if "trial=" in series]
 
 
+def test_time_in_phases_is_that_of_the_record(last: dict[str, float], layout: RunLayout) -> None:
+    trials = pd.read_parquet(layout.trials_dir)
+    for phase, column in (
+        ("starting", "startup_s"),
+        ("warming", "warmup_s"),
+        ("measuring", "measure_s"),
+        ("stopping", "stop_s"),
+    ):
+        spent_s = trials[column].dropna()
+        assert len(spent_s), phase
+        series = f'servetune_trial_duration_seconds_{{}}{{{{phase="{phase}"}}}}'
+        assert last[series.format("count")] == len(spent_s), phase
+        assert last[series.format("sum")] == pytest.approx(spent_s.sum()), phase
+
+
 def test_the_engines_counters_are_those_of_the_measured_stages(
     last: dict[str, float], layout: RunLayout
 ) -> None:

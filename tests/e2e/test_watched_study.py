@@ -195,6 +195,14 @@ def test_the_last_figures_are_those_of_the_record(watched: Watched) -> None:
     assert by("gpu_seconds_total", "state")["busy"] == pytest.approx(
         sum(row.gpu_seconds for row in rows), rel=1e-3
     )
+    spent_s = by("trial_duration_seconds_sum", "phase")
+    for phase, durations in (
+        ("starting", [row.startup_s for row in rows]),
+        ("warming", [row.warmup_s for row in rows]),
+        ("measuring", [row.measure_s for row in rows]),
+        ("stopping", [row.stop_s for row in rows]),
+    ):
+        assert spent_s[phase] == pytest.approx(sum(one for one in durations if one is not None))
     requests = pd.read_parquet(watched.layout.requests_dir)
     failed = int(requests["error"].notna().sum())
     counted = by("requests_total", "outcome")
@@ -207,6 +215,16 @@ def test_every_alert_rule_is_evaluated(watched: Watched) -> None:
     assert {rule["name"] for rule in group["rules"]} == {alert.name for alert in alerts()}
     for rule in group["rules"]:
         assert rule["health"] == "ok", rule.get("lastError")
+
+
+def test_after_a_study_no_engine_is_scraped_any_more(watched: Watched) -> None:
+    def scraped() -> list[str]:
+        active = watched.server.get("targets", state="active")["activeTargets"]
+        return [one["scrapeUrl"] for one in active if one["labels"]["job"] == "servetune-engine"]
+
+    studies.wait_for(lambda: not scraped(), "a list of targets without engines", 30)
+    silent = next(alert for alert in alerts() if alert.name == "ServetuneEngineSilent")
+    assert not watched.now(silent.expr)
 
 
 def test_the_end_of_a_study_is_no_lost_driver(watched: Watched) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import main
 from orchestrator.cli.documents import result_document
 from orchestrator.cli.next_steps import next_steps
 from orchestrator.cli.summary_view import print_summary
@@ -16,14 +18,18 @@ from orchestrator.load_run import load_run
 from orchestrator.placement import Bundle
 from orchestrator.scheduler import Limits, Scheduler
 from orchestrator.study_log import StudyLog
+from runtimes.failure import Failure, FailureKind
+from search.trial import TrialState
 from tests.orchestrator.commands import ROOT
 from tests.orchestrator.run_folders import RUN, write_run
-from tests.tracking.run_samples import START_UNIX_S, measurement, trial_record
+from tests.tracking.run_samples import START_UNIX_S, measurement, out_of_memory, trial_record
 from tracking.events import Ending, Launched, RunEnded, decode, encode
 from tracking.journal import Journal
 from tracking.layout import RunLayout
 from tracking.lock import RunLock
 from tracking.reasons import Cause
+from tracking.records import TrialRecord
+from tracking.summary import summarise_run
 
 TRIALS = [
     trial_record(0, gpus=2, baseline=True),
@@ -115,6 +121,58 @@ def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         f"resume {layout.root}  # nothing that finished runs again\n",
     ):
         assert said in shown
+
+
+def _failed(number: int, message: str) -> TrialRecord:
+    failure = Failure(FailureKind.CRASHED, message, remedy="read its log")
+    return trial_record(number, state=TrialState.FAILED, failure=failure)
+
+
+def test_failures_of_one_cause_are_one_and_leave_the_rest_of_the_screen_in_sight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    often = [_failed(number, "killed") for number in range(10, 50)]
+    rare = [_failed(number, f"cause {number}") for number in range(50, 57)]
+    layout = write_run(tmp_path, [*TRIALS, *rare, *often])
+    print_summary(load_run(layout), layout)
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("failed ")]
+    assert failed[0] == (
+        "failed   trials 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21 and 28 more: "
+        "crashed: killed"
+    )
+    assert failed[1:] == [f"failed   trial {n}: crashed: cause {n}" for n in range(50, 54)]
+    assert lines.count("         remedy: read its log") == len(failed)
+    more = "         and 3 other causes, of 3 trials: the report lists every failure"
+    assert more in lines
+
+
+def test_what_was_launched_is_not_called_excluded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = out_of_memory()
+    trials = [
+        trial_record(n, state=TrialState.INFEASIBLE, failure=failure, reason=failure.message)
+        for n in range(2)
+    ]
+    layout = write_run(tmp_path, trials, excluded={"tp 8 needs 16 GPUs": 3})
+    print_summary(load_run(layout), layout)
+    shown = capsys.readouterr().out
+    assert "Nothing was measured. The failures below say why." in shown
+    assert re.findall("excluded.*", shown) == ["excluded 3 ×  tp 8 needs 16 GPUs"]
+    assert shown.count(failure.message) == 1
+
+
+def test_a_command_in_a_note_finds_the_run_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    layout = write_run(tmp_path / "kept here", TRIALS, ended="")
+    (caveat, *_) = summarise_run(load_run(layout)).caveats
+    command = caveat.split("`")[1]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["status", *shlex.split(command)[2:]]) == 0
+    assert RUN in capsys.readouterr().out
 
 
 def test_the_document_says_the_same(tmp_path: Path) -> None:

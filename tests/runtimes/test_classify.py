@@ -323,6 +323,9 @@ def test_killed_with_a_cause_in_the_log() -> None:
     assert classify(log, exit_code=-9, phase="serve").kind is FailureKind.OOM_SERVING
     log = "RuntimeError: something nobody has seen before\n"
     assert classify(log, exit_code=-9, phase="serve").kind is FailureKind.CRASHED
+    died = "EngineDeadError: EngineCore encountered an issue\n"
+    assert "dmesg" in classify(died, exit_code=1, phase="serve").remedy
+    assert "dmesg" not in classify(log + died, exit_code=1, phase="serve").remedy
 
 
 SIGQUIT = (

@@ -13,7 +13,7 @@ from runtimes.slo import Slo, SloLimit
 from search.perfmodel.expected import Estimate, Expected
 from search.trial import TrialState
 from tests.tracking.run_samples import out_of_memory, trial_record
-from tracking.exporter import PHASES, Exporter
+from tracking.exporter import Exporter
 from tracking.live import LiveFigures
 from tracking.run_data import Goal
 
@@ -70,8 +70,6 @@ def feed(exporter: Exporter, step: int) -> None:
     exporter.queued(2)
     exporter.live(figures(step))
     exporter.requests(0, "vllm", RequestCounts.of([request(150 + step, 18)], SLO))
-    for phase in PHASES:
-        exporter.phase_ended(phase, 5.0)
     exporter.suggested("tpe", 0.02)
     exporter.gpu_seconds(busy=4.0 * step, idle=4.0 * step)
     exporter.trial_finished(

@@ -15,6 +15,8 @@ from tracking.grafana.alerts import Alert, alerts
 
 _LABELS = {"run": "r-1", "instance": "h:1"}
 _DRIVER = {"job": "servetune"}
+_ENGINE = 'up{job="servetune-engine",engine="vllm",trial="4",instance="h:2"}'
+_READY = 'engine_up{trial="4",engine="vllm"}'
 _ALERTS = {alert.name: alert for alert in alerts()}
 
 
@@ -63,14 +65,20 @@ _FIRES = [
     ),
     Case(
         "ServetuneDriverLost",
-        {"up": "1x10 0x20", "trials_running": "3x10 _x20"},
+        {"up": "1x10 0x20", "trials_running": "3x10 stale"},
         14,
         [(_DRIVER, "r-1: its driver does not answer, and trials were running when it last did")],
         quiet_at=[10],
     ),
     Case(
+        "ServetuneDriverLost",
+        {"up": "1x10 0x720", "trials_running": "3x10 stale"},
+        600,
+        [(_DRIVER, "r-1: its driver does not answer, and trials were running when it last did")],
+    ),
+    Case(
         "ServetuneEngineSilent",
-        {'up{job="servetune-engine",engine="vllm",trial="4",instance="h:2"}': "1x5 0x20"},
+        {_ENGINE: "1x5 0x20", _READY: "1x25"},
         12,
         [
             (
@@ -85,6 +93,7 @@ _FIRES = [
         {
             'trials_total{state="failed"}': "0x5 1+1x20",
             'trials_total{state="completed"}': "0x5 0x20",
+            "up": "1x25",
         },
         20,
         [({}, "r-1: 100% of the attempts of the last 30m failed")],
@@ -92,30 +101,30 @@ _FIRES = [
     ),
     Case(
         "ServetuneClientLimited",
-        {'trials_flagged_total{flag="client_limited"}': "0x10 1x30"},
+        {'trials_flagged_total{flag="client_limited"}': "0x10 1x30", "up": "1x40"},
         20,
         [({}, "r-1: trials measured the load generator, not the engine")],
         quiet_at=[10],
     ),
     Case(
         "ServetuneLoadGeneratorLate",
-        _lag("0x30", "0+60x30"),
+        {**_lag("0x30", "0+60x30"), "up": "1x30"},
         15,
         [({}, "r-1: in most seconds the load generator runs late by 75ms or more")],
         quiet_at=[3],
     ),
     Case(
         "ServetuneMetricsUnread",
-        {"scrape_errors_total": "0+60x60"},
+        {"scrape_errors_total": "0+60x60", "up": "1x60"},
         40,
         [({}, "r-1: engines' metrics could not be read 1.8k times within 30m")],
         quiet_at=[1],
     ),
     Case(
         "ServetuneGpusIdle",
-        _gpus("6x40", "2x40"),
+        {**_gpus("6x40", "2x40"), "trials_queued": "1x40"},
         20,
-        [({}, "r-1: 75% of its GPUs have had no trial for 15 minutes")],
+        [({}, "r-1: 75% of its GPUs have had no trial for 15 minutes, although trials are queued")],
         quiet_at=[10],
     ),
     Case(
@@ -157,45 +166,124 @@ _QUIET = [
     ),
     Case(
         "ServetuneDriverLost",
-        {"up": "1x10 0x20", "trials_running": "3x9 0 _x20"},
+        {"up": "1x10 0x720", "trials_running": "3x9 0 stale"},
         14,
-        why="the study ended",
+        quiet_at=[12, 600],
+        why="the study ended, and the last scrape, a minute after the one before, saw it",
+    ),
+    Case(
+        "ServetuneDriverLost",
+        {"up": "1x10 0x5 1x20", "trials_running": "3x10 stale _x4 2x20"},
+        20,
+        why="it was resumed",
     ),
     Case(
         "ServetuneEngineSilent",
-        {'up{job="servetune-engine",engine="vllm",trial="4",instance="h:2"}': "1x5 _x20"},
+        {_ENGINE: "1x5 stale", _READY: "1x5 stale"},
         12,
-        why="the trial ended",
+        why="the trial ended, and its engine is in the list no more",
+    ),
+    Case(
+        "ServetuneEngineSilent",
+        {_ENGINE: "1x5 0x720", _READY: "1x5 stale", "up": "1x6 0x720"},
+        12,
+        quiet_at=[600],
+        why="the study ended before Prometheus read a list without the engine",
+    ),
+    Case(
+        "ServetuneEngineSilent",
+        {_ENGINE: "1x5 0x30", _READY: "1x5 0x30"},
+        20,
+        why="the engine stops or starts anew",
+    ),
+    Case(
+        "ServetuneEngineSilent",
+        {_ENGINE: "0x30", 'engine_up{trial="5",engine="vllm"}': "1x30"},
+        20,
+        why="another trial's engine is ready",
     ),
     Case(
         "ServetuneTrialsFail",
         {
             'trials_total{state="failed"}': "0x5 1+1x20",
             'trials_total{state="completed"}': "0x5 2+2x20",
+            "up": "1x25",
         },
         20,
         why="a third failed",
     ),
     Case(
         "ServetuneTrialsFail",
-        {'trials_total{state="failed"}': "0x5 2x20", 'trials_total{state="completed"}': "0x25"},
+        {
+            'trials_total{state="failed"}': "0x5 2x20",
+            'trials_total{state="completed"}': "0x25",
+            "up": "1x25",
+        },
         20,
         why="two failures",
     ),
     Case(
+        "ServetuneTrialsFail",
+        {
+            'trials_total{state="failed"}': "0x5 1+1x4 stale",
+            'trials_total{state="completed"}': "0x10 stale",
+            "up": "1x10 0x30",
+        },
+        12,
+        quiet_at=[25],
+        why="the study ended",
+    ),
+    Case(
         "ServetuneClientLimited",
-        {'trials_flagged_total{flag="not_steady"}': "0+1x30"},
+        {'trials_flagged_total{flag="not_steady"}': "0+1x30", "up": "1x30"},
         20,
         why="another flag",
     ),
     Case(
+        "ServetuneClientLimited",
+        {'trials_flagged_total{flag="client_limited"}': "0x5 1x5 stale", "up": "1x10 0x30"},
+        13,
+        quiet_at=[25],
+        why="the study ended",
+    ),
+    Case(
         "ServetuneLoadGeneratorLate",
-        _lag("0+55x30", "0+60x30"),
+        {**_lag("0+55x30", "0+60x30"), "up": "1x30"},
         15,
         why="late in a twelfth of the seconds",
     ),
-    Case("ServetuneMetricsUnread", {"scrape_errors_total": "0+1x40"}, 30, why="one a minute"),
-    Case("ServetuneGpusIdle", _gpus("3x40", "5x40"), 30, why="three of eight"),
+    Case(
+        "ServetuneMetricsUnread",
+        {"scrape_errors_total": "0+1x40", "up": "1x40"},
+        30,
+        why="one a minute",
+    ),
+    Case(
+        "ServetuneMetricsUnread",
+        {"scrape_errors_total": "0+60x30 stale", "up": "1x30 0x30"},
+        33,
+        quiet_at=[50],
+        why="the study ended",
+    ),
+    Case(
+        "ServetuneGpusIdle",
+        {**_gpus("3x40", "5x40"), "trials_queued": "1x40"},
+        30,
+        why="three of eight",
+    ),
+    Case(
+        "ServetuneGpusIdle",
+        {
+            **_gpus("7x40", "1x40"),
+            "trials_queued": "0x40",
+            "trials_running": "1x40",
+            "trials_planned": "20x40",
+            'trials_total{state="completed"}': "18x40",
+            'trials_total{state="failed"}': "3x40",
+        },
+        30,
+        why="the last trial, after two that were tried again",
+    ),
     Case(
         "ServetuneTrialsQueuedBesideIdleGpus",
         {**_gpus("0x60", "8x60"), "trials_queued": "4x60"},
@@ -223,7 +311,7 @@ def _expected(case: Case, minute: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("case", _FIRES, ids=[case.alert for case in _FIRES])
+@pytest.mark.parametrize("case", _FIRES, ids=[f"{case.alert} at {case.at}" for case in _FIRES])
 def test_an_alert_fires_and_says_what_is_wrong(case: Case, tmp_path: Path) -> None:
     moments = [_expected(case, minute) for minute in sorted({*case.quiet_at, case.at})]
     assert case.fires
@@ -232,7 +320,8 @@ def test_an_alert_fires_and_says_what_is_wrong(case: Case, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("case", _QUIET, ids=[f"{case.alert}: {case.why}" for case in _QUIET])
 def test_an_alert_keeps_quiet(case: Case, tmp_path: Path) -> None:
-    assert not complaints(tmp_path, case.series, alerts=[_expected(case, case.at)])
+    moments = [_expected(case, minute) for minute in sorted({*case.quiet_at, case.at})]
+    assert not complaints(tmp_path, case.series, alerts=moments)
 
 
 def test_an_alert_that_does_not_fire_is_noticed(tmp_path: Path) -> None:

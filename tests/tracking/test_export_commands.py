@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtimes.engines.base import create_engine
+from runtimes.errors import UserError
 from runtimes.json_types import Json
 from runtimes.parallel import ParallelLayout
 from runtimes.plan import EngineConfig, pasted
@@ -30,8 +32,9 @@ from tests.tracking.export_samples import (
     kubernetes_argv,
     kubernetes_env,
 )
+from tests.tracking.run_samples import run_data
 from tracking.export._containers import CACHE
-from tracking.export._deployment import Deployment, filled
+from tracking.export._deployment import Deployment, chosen_trial, filled
 from tracking.export._nodes import node_command, nodes_of
 
 _TOKEN = {"HF_TOKEN": "hf_abcdefghijklmnop"}
@@ -168,6 +171,21 @@ def test_tensorrt_llms_file_is_there_when_its_servers_start(
     assert (tmp_path / "trtllm.yaml").read_text("utf-8") == planned
 
 
+@pytest.mark.parametrize("target", ["command", "docker", "compose", "slurm"])
+def test_servers_need_as_many_ports(target: str) -> None:
+    of = deployment(config("tensorrt_llm", layout=ParallelLayout(tp=2, dp=2)))
+    assert "65534" in artefact(target, of, port=65534)
+    with pytest.raises(UserError, match="65534 is the last to begin with"):
+        artefact(target, of, port=65535)
+
+
+@pytest.mark.parametrize("cpus", ["", "32"])
+def test_slurms_steps_have_the_cpus_of_the_job(cpus: str, tmp_path: Path) -> None:
+    job = {"SLURM_CPUS_PER_TASK": cpus} if cpus else {}
+    _, env = executed(artefact("slurm"), tmp_path, ["srun"], **_TOKEN, **job)
+    assert env.get("SRUN_CPUS_PER_TASK", "") == cpus
+
+
 def test_replicas_of_tensorrt_llm_are_pods() -> None:
     of = deployment(config("tensorrt_llm", layout=ParallelLayout(tp=2, dp=3)))
     spec = documents(artefact("kubernetes", of, replicas=2))[0]["spec"]
@@ -266,3 +284,9 @@ def test_every_flag_that_is_written_is_one_of_the_engines(engine: str) -> None:
     for part in [*kubernetes_argv(own), *kubernetes_argv(theirs)]:
         if part.startswith("--"):
             assert table.knows(part.removeprefix("--").partition("=")[0]), part
+
+
+def test_a_run_without_a_completed_trial_is_pointed_to_by_its_folder() -> None:
+    data = replace(run_data([]), folder="/data/none")
+    with pytest.raises(UserError, match="`servetune status /data/none` says why"):
+        chosen_trial(data, "best")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from runtimes.model import find_model
 from runtimes.parallel import ParallelLayout
 from tests.tracking.export_samples import MODEL, artefact, config, deployment, documents
 from tracking.export._deployment import Deployment
@@ -56,6 +59,11 @@ def test_kubernetes(of: Deployment) -> None:
     assert [manifest["kind"] for manifest in manifests] == ["Deployment", "Service"]
     _valid_in_kubernetes(*manifests)
     made, service = manifests
+    assert (
+        "create secret generic chat-secrets --namespace=llm"
+        in artefact("kubernetes", of, namespace="llm")
+        or of.local_model
+    )
     assert made["metadata"]["namespace"] == service["metadata"]["namespace"] == "llm"
     labels = made["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"] == made["spec"]["selector"]["matchLabels"] == labels
@@ -67,13 +75,69 @@ def test_kubernetes(of: Deployment) -> None:
 
 def test_a_start_is_given_ten_times_what_it_took() -> None:
     def patience_s(startup_s: float | None) -> int:
-        text = artefact("kubernetes", deployment(startup_s=startup_s))
+        here = config(model="/models/here")
+        text = artefact("kubernetes", deployment(here, startup_s=startup_s))
         (container,) = documents(text)[0]["spec"]["template"]["spec"]["containers"]
         probe = container["startupProbe"]
         return int(probe["periodSeconds"] * probe["failureThreshold"])
 
     assert patience_s(240.0) == 2400
     assert patience_s(None) == patience_s(3.0) == 600
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "llm-d", "compose"])
+def test_a_start_is_given_the_time_to_load_a_hub_model(target: str) -> None:
+    def patience_s(of: Deployment) -> float:
+        text = artefact(target, of)
+        found = re.search(r'failureThreshold: (\d+)|start_period: "(\d+)s"', text)
+        assert found is not None
+        return int(found[1]) * 10 if found[1] else int(found[2])
+
+    facts = find_model(MODEL)
+    assert facts is not None
+    known = deployment(startup_s=None)
+    assert patience_s(known) == pytest.approx(600 + facts.weight_bytes / 100e6, abs=10)
+    assert patience_s(deployment(config(model="someone/unheard-of"), startup_s=None)) == 600
+    if target != "llm-d":  # which takes no folder
+        assert patience_s(replace(known, model="/models/here")) == 600
+
+
+def _containers(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return [found for each in value for found in _containers(each)]
+    if not isinstance(value, dict):
+        return []
+    own = value["containers"] if isinstance(value.get("containers"), list) else []
+    return [*own, *(found for each in value.values() for found in _containers(each))]
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "kuberay", "llm-d", "dynamo"])
+def test_every_container_asks_for_cpus_and_memory(target: str) -> None:
+    def asked(of: Deployment) -> list[tuple[str, str]]:
+        text = artefact(target, of)
+        assert text.count("starting point") == 1
+        requests = [each["resources"]["requests"] for each in _containers(documents(text))]
+        return [(request["cpu"], request["memory"]) for request in requests]
+
+    beside = [("2", "8Gi")] if target in ("kuberay", "dynamo") else []
+    assert asked(deployment()) == [*beside, ("12", "164Gi")]  # 131.4 GiB of weights
+    unknown = deployment(config(model="someone/unheard-of", layout=ParallelLayout(tp=2)))
+    assert asked(unknown) == [*beside, ("8", "16Gi")]
+    assert "size is not known: add them" in artefact(target, unknown)
+    assert re.search(r'(sizeLimit|sharedMemorySize): "16Gi"', artefact(target, unknown))
+    if target in ("kuberay", "dynamo"):
+        spread = deployment(config(layout=ParallelLayout(tp=8, pp=2), nodes=2))
+        assert asked(spread) == [*beside, ("20", "130Gi")]  # half of the weights, eight GPUs
+
+
+def test_slurm_asks_for_the_same() -> None:
+    lines = artefact("slurm").splitlines()
+    assert {"#SBATCH --cpus-per-task=12", "#SBATCH --mem=164G"} <= set(lines)
+    mpi = config("tensorrt_llm", layout=ParallelLayout(tp=8, pp=2), nodes=2)
+    tasks = artefact("slurm", deployment(mpi)).splitlines()
+    assert {"#SBATCH --ntasks-per-node=8", "#SBATCH --cpus-per-task=3"} <= set(tasks)
+    nothing = artefact("slurm", deployment(gpu_model="CPU"))
+    assert not re.search(r"#SBATCH --(gres|cpus-per-task|mem)", nothing)
 
 
 def test_compose(of: Deployment) -> None:
@@ -91,6 +155,9 @@ def test_kuberay_and_ray_serve() -> None:
     _valid(service, "rayservice")
     cluster = service["spec"]["rayClusterConfig"]
     (group,) = cluster["workerGroupSpecs"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    # KubeRay asks the head's service for the first of them, and finds what stands here alone.
+    assert {"dashboard", "gcs-server", "serve"} <= {port["name"] for port in head["ports"]}
     assert group["replicas"] == 6
     assert group["rayStartParams"] == {"num-gpus": "8"}
     _valid_in_kubernetes(_pod(cluster["headGroupSpec"]["template"]), _pod(group["template"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ def _load(path: Path, name: str) -> optuna.Study:
 @pytest.mark.parametrize("file", ["study.db", "study.log"])
 def test_optuna_reads_every_trial_as_it_was(file: str, tmp_path: Path) -> None:
     data = _data()
-    path = tmp_path / "made" / file
+    path = tmp_path / file
     said = export_optuna(data, str(path))
     assert f"{len(data.last_attempts())} trials" in said
     read = _load(path, data.run)
@@ -87,6 +88,11 @@ def test_optuna_reads_every_trial_as_it_was(file: str, tmp_path: Path) -> None:
         if ours.started_unix_s is not None:
             assert theirs.datetime_start is not None
             assert theirs.datetime_start.timestamp() == ours.started_unix_s >= START_UNIX_S
+
+
+def test_one_trial_is_no_trials(tmp_path: Path) -> None:
+    data = run_data([trial_record(0)])
+    assert " with 1 trial to " in export_optuna(data, str(tmp_path / "study.db"))
 
 
 def test_what_is_doubtful_or_breaks_the_slo_is_not_optunas_best(tmp_path: Path) -> None:
@@ -123,13 +129,25 @@ def test_exporting_again_replaces_and_leaves_others_alone(tmp_path: Path) -> Non
     [
         ("sqlite:////proc/no/such/study.db", "no storage that Optuna can use"),
         ("nosuchdb://user:hidden@host/x", r"\*\*\*@host"),
-        ("/proc/no/study.log", "cannot be written"),
+        ("/proc/study.log", "no storage that Optuna can use"),
+        ("/nodir/a/study.log", "no folder /nodir/a; make it first"),
+        ("/nodir/a/study.db", "no folder /nodir/a; make it first"),
+        (f"{'x' * 5000}/study.db", "File name too long"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_said_so(out: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as raised:
         export_optuna(_data(), out)
     assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["text", "5", '{"a": 1}'])
+def test_a_file_that_is_no_journal_is_left_alone(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes.log"
+    path.write_text(text)
+    with pytest.raises(UserError, match="no journal of Optuna's"):
+        export_optuna(_data(), str(path))
+    assert path.read_text() == text
 
 
 def test_a_missing_driver_is_named(tmp_path: Path) -> None:
@@ -260,6 +278,39 @@ def test_mlflow_has_a_run_per_trial_and_none_twice(mlflow_runs: tuple[RunData, P
     assert "(1 new or changed)" in export_mlflow(changed, layout, str(folder))
     with pytest.raises(UserError, match="not of this run"):
         export_mlflow(replace(data, run="another"), layout, str(folder), name=data.run)
+
+
+def test_mlflow_refuses_what_it_cannot_write_to(mlflow_runs: tuple[RunData, Path]) -> None:
+    data, folder = mlflow_runs
+    folder.mkdir()
+    (folder / "text.db").write_text("text")
+    (folder / "text").write_text("text")
+    export_optuna(data, str(folder / "optuna.db"))
+    layout = RunLayout(folder)
+    for name, words in {
+        "text.db": "not a database",
+        "text": "not a database",
+        "optuna.db": "Can't locate revision",
+        "made/mlruns": "no folder .*made; make it first",
+        "made/mlflow.db": "no folder .*made; make it first",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            export_mlflow(data, layout, str(folder / name))
+    assert (folder / "text.db").read_text() == (folder / "text").read_text() == "text"
+    with pytest.raises(UserError, match="is no URL"):
+        export_mlflow(data, layout, "http://[bad")
+
+
+def test_mlflow_does_not_wait_for_a_server_that_is_not_there(
+    mlflow_runs: tuple[RunData, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")  # minutes, if it were heeded
+    url = f"http://user:hidden@127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match="no MLflow server answers there") as raised:
+        export_mlflow(mlflow_runs[0], RunLayout(mlflow_runs[1]), url)
+    assert "hidden" not in str(raised.value)
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
 
 
 def test_without_mlflow_it_says_how_to_get_it(

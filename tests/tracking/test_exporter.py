@@ -64,7 +64,6 @@ def _exercise(exporter: Exporter) -> None:
     exporter.queued(3)
     exporter.trial_started(0, "vllm", 2)
     exporter.live(_figures(0))
-    exporter.phase_ended("starting", 12.0)
     exporter.phase_entered(0, "measuring")
     exporter.planned(12)
     exporter.requests(0, "vllm", counts(request(), request(1, ttft_ms=None, error="http 500")))

@@ -56,6 +56,20 @@ def test_a_trial_is_in_one_phase_and_its_engine_is_up_while_it_serves(exporter: 
     assert up == [0, 1, 1, 0]
 
 
+def test_time_in_phases_is_that_of_the_record(exporter: Exporter) -> None:
+    for phase in ("warming", "measuring", "warming", "measuring", "stopping"):
+        exporter.phase_entered(3, phase)
+    exporter.trial_finished(replace(trial_record(3), startup_s=60.0, measure_s=0.0, stop_s=None))
+    exporter.trial_finished(replace(trial_record(4), startup_s=30.0, measure_s=None, stop_s=2.5))
+    found = _read(exporter)
+    series = "servetune_trial_duration_seconds"
+    spent_s = {one: found[f'{series}_sum{{phase="{one}"}}'] for one in PHASES}
+    attempts = {one: found[f'{series}_count{{phase="{one}"}}'] for one in PHASES}
+    warming_s = 2 * (trial_record(3).warmup_s or 0.0)
+    assert spent_s == {"starting": 90, "warming": warming_s, "measuring": 0, "stopping": 2.5}
+    assert attempts == {"starting": 2, "warming": 2, "measuring": 1, "stopping": 1}
+
+
 def test_figures_of_the_load_go_when_the_trial_measures_no_more(exporter: Exporter) -> None:
     exporter.phase_entered(3, "measuring")
     exporter.live(_figures(in_flight=64, ttft_mean_ms=250.0, tpot_mean_ms=12.5))

@@ -179,6 +179,16 @@ def test_without_a_run_it_says_what_it_supposes(
     assert f"--config.file={tmp_path / 'out/prometheus.yml'}" in said
 
 
+@pytest.mark.parametrize(("interval", "warned"), [("14", False), ("15", True), ("30", True)])
+def test_an_interval_longer_than_a_study_waits_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str, warned: bool
+) -> None:
+    assert main(["grafana", "--out", str(tmp_path / "out"), "--interval", interval]) == 0
+    said = capsys.readouterr().out
+    assert (f"set metrics.linger above {interval}s" in said) == warned
+    assert ("linger" in said) == warned
+
+
 def test_a_run_that_nobody_drives_has_nothing_to_scrape(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

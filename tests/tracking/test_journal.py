@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from runtimes.errors import RunFolderError
+from tests.unprivileged import refused
 from tracking.events import (
     BundleLost,
     BundleTaken,
@@ -194,4 +195,28 @@ def test_an_event_of_a_newer_servetune_is_named(tmp_path: Path) -> None:
     line = b'{"at_unix_s":1.0,"kind":"teleported"}\n'
     segment.write_bytes(segment.read_bytes() + line)
     with pytest.raises(RunFolderError, match=r"00000001\.jsonl, line 2: .*'teleported'"):
+        read_journal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"at_unix_s":1' + b"0" * 400 + b',"kind":"space_exhausted"}',
+        b'{"at_unix_s":NaN,"kind":"space_exhausted"}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_no_writer_wrote_is_named(tmp_path: Path, bad: bytes) -> None:
+    (tmp_path / "00000001.jsonl").write_bytes(bad + b"\n\n")
+    with pytest.raises(RunFolderError, match=r"00000001\.jsonl, line 1: the journal is damaged"):
+        read_journal(tmp_path)
+
+
+def test_a_segment_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    _write(tmp_path, [RunEnded("one")])
+    segment = tmp_path / "00000001.jsonl"
+    with refused(segment), pytest.raises(RunFolderError, match=f"{tmp_path}.*: Permission denied"):
+        read_journal(tmp_path)
+    (tmp_path / "00000002.jsonl").mkdir()
+    with pytest.raises(RunFolderError, match=r"00000002\.jsonl: .*: Is a directory"):
         read_journal(tmp_path)

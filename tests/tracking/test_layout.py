@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtimes.errors import RunFolderError
+from tests.unprivileged import refused
 from tracking.layout import (
     ATTEMPT_LEVEL,
     STAGE_LEVEL,
@@ -158,3 +159,21 @@ def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
         find_run(tmp_path)
     with pytest.raises(RunFolderError, match="Newest runs there: none"):
         find_run(Path("x"), tmp_path)
+
+
+def test_digits_that_are_no_time_block_no_other_run(tmp_path: Path) -> None:
+    _run(tmp_path, "x-99999999T999999Z-abcd")
+    wanted = _run(tmp_path, new_run_id("demo", _NOON, random.Random(1)))
+    assert find_run(wanted.root.relative_to(tmp_path), tmp_path) == wanted
+    assert find_run(tmp_path).root.parent == tmp_path
+
+
+def test_a_name_that_is_too_long_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="cannot be looked into: File name too long"):
+        find_run(Path("x" * 5000), tmp_path)
+
+
+def test_what_may_not_be_read_is_said_and_hides_no_other_run(tmp_path: Path) -> None:
+    run = _run(tmp_path, "secret")
+    with refused(tmp_path), pytest.raises(RunFolderError, match="looked into: Permission denied"):
+        find_run(run.root)

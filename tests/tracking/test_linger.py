@@ -46,10 +46,37 @@ def test_it_waits_for_who_scrapes_to_come_again(exporter: Exporter) -> None:
         assert waiting.result()
 
 
-def test_discovery_is_no_scrape(exporter: Exporter) -> None:
+def test_it_waits_for_the_list_of_targets_to_be_read_again_too(exporter: Exporter) -> None:
+    url = exporter.serve("127.0.0.1", 0, targets=lambda: "[]")
+    targets_url = url.replace("/metrics", "/sd")
+    _scrape(url)
+    _scrape(targets_url)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(exporter.linger, _LONG_S)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            _scrape(url)
+        while not waiting.done():
+            _scrape(targets_url)
+        assert waiting.result()
+
+
+def test_to_read_the_targets_is_no_scrape(exporter: Exporter) -> None:
     url = exporter.serve("127.0.0.1", 0, targets=lambda: "[]")
     _scrape(url.replace("/metrics", "/sd"))
-    assert not exporter.linger(_LONG_S)
+    assert not exporter.linger(0.3)
+
+
+def test_it_gives_up_on_a_list_that_nobody_reads_again(exporter: Exporter) -> None:
+    url = exporter.serve("127.0.0.1", 0, targets=lambda: "[]")
+    _scrape(url)
+    _scrape(url.replace("/metrics", "/sd"))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(exporter.linger, 1.0)
+        while not waiting.done():
+            _scrape(url)
+        assert waiting.result()
 
 
 def test_it_gives_up(exporter: Exporter) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from runtimes.errors import RunFolderError
+from tests.unprivileged import refused
 from tracking.lock import RunLock, is_locked
 
 _DEADLINE_S = 60.0
@@ -122,3 +123,10 @@ def test_no_folder_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "lock"
     with pytest.raises(RunFolderError, match=f"{path}: .*No such file"), RunLock(path):
         pytest.fail("locked nothing")
+
+
+def test_a_lock_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with refused(path), pytest.raises(RunFolderError, match=f"{path}: .*: Permission denied"):
+        is_locked(path)

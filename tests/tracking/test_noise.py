@@ -59,9 +59,17 @@ def test_the_summary_says_so_and_that_no_gain_is_shown() -> None:
     data = run_data([trial(0, 2000, baseline=True), trial(1, 2020), trial(2, 2010)])
     (caveat,) = summarise_run(data).caveats
     assert caveat == (
-        "Its lead in goodput per GPU over trials 0, 2 is within the noise of the measurements; "
+        "Its lead in goodput per GPU over trials 0 and 2 is within the noise of the measurements; "
         "trial 0 is the engine's defaults, so that no gain over them is shown."
     )
     alone = run_data([trial(0, 2000, baseline=True), trial(1, 2020)])
     (caveat,) = summarise_run(alone).caveats
     assert caveat.endswith("; it is the engine's defaults, so that no gain over them is shown.")
+
+
+def test_a_long_list_of_trials_is_cut_and_names_the_engine_whose_defaults_are_in_it() -> None:
+    others = [trial(number, 2010) for number in range(2, 21)]
+    best = replace(trial(1, 2020), engine="sglang")
+    (caveat, *_) = summarise_run(run_data([trial(0, 2000, baseline=True), best, *others])).caveats
+    assert "over trials 0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 8 more is within" in caveat
+    assert "; trial 0 is the defaults of vllm, so" in caveat

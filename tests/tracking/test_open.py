@@ -79,6 +79,15 @@ def test_what_is_not_there_is_an_empty_frame_with_columns(layout: RunLayout) -> 
     assert "goodput" in run.trials().columns
 
 
+def test_a_column_that_is_not_there_is_left_out_of_every_table(layout: RunLayout) -> None:
+    run, columns = open_run(layout.root), ["run", "not_there"]
+    tables = [
+        *(run.trials(columns), run.stages(columns), run.events(columns)),
+        *(run.requests(1, columns), run.samples(1, columns)),
+    ]
+    assert [table.column_names for table in tables] == [["run"]] * 5
+
+
 def test_a_damaged_file_costs_its_own_rows(
     layout: RunLayout, caplog: pytest.LogCaptureFixture
 ) -> None:

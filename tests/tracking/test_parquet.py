@@ -191,6 +191,35 @@ def test_units_stand_in_the_metadata(schema: pa.Schema) -> None:
     assert len(set(units.values())) > 2
 
 
+def test_objectives_have_their_units() -> None:
+    schema = trial_schema({}, ["goodput_per_gpu", "ttft_p99_ms", "of_a_plugin_that_is_gone"])
+    fields = [schema.field(name) for name in schema.names if name.startswith("objective_")]
+    assert [field.metadata for field in fields] == [
+        {UNIT_KEY: b"requests/s/GPU"}, {UNIT_KEY: b"ms"}, None,
+    ]  # fmt: skip
+
+
+_NULLABLE = ("driver_version", "cuda_version", "environment_hash", "compile_cache")
+
+
+def test_what_is_not_known_is_null_and_comes_back_empty(layout: RunLayout) -> None:
+    writer = _writer(layout)
+    known = replace(
+        trial_record(1),
+        driver_version="said",
+        cuda_version="said",
+        environment_hash="said",
+        compile_cache="said",
+    )
+    writer.trial(trial_record(0))
+    writer.trial(known)
+    table = pq.read_table(layout.trials_dir).sort_by("number")
+    for name in _NULLABLE:
+        assert table[name].to_pylist() == [None, "said"]
+        assert getattr(trial_record(0), name) == ""
+    assert read_trials(layout) == [trial_record(0), known]
+
+
 def test_every_throughput_is_there_per_gpu() -> None:
     names = set(trial_schema({}, ()).names)
     measured = {name for name in names if not name.startswith("predicted_")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import sys
@@ -12,10 +13,11 @@ import pytest
 
 from runtimes.errors import MissingToolError
 from tests.tracking.plot_samples import hostile_run, rich_run
-from tests.tracking.run_samples import run_data
+from tests.tracking.run_samples import run_data, trial_record
 from tracking.plots.base import Table, draw_all
-from tracking.plots.files import csv_text, write_plots
+from tracking.plots.files import csv_text, write_plots, write_pngs
 from tracking.plots.plotly_js import plotly_js
+from tracking.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
@@ -33,6 +35,73 @@ def test_csv_holds_the_whole_table() -> None:
     table = Table(("a", "b_ms"), ((None, 1 / 3), (True, 'x,"\n'), (False, 12)))
     rows = list(csv.reader(csv_text(table).splitlines(keepends=True)))
     assert rows == [["a", "b_ms"], ["", str(1 / 3)], ["true", 'x,"\n'], ["false", "12"]]
+
+
+_FORMULAS = ("=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "--flag 1", "-")
+_PLAIN = ("-1.5", "+3", "-1e-9", "a=b", "'x", "é", "")
+
+
+def test_no_text_of_a_csv_is_a_formula() -> None:
+    table = Table(_FORMULAS, (_FORMULAS, (*_PLAIN, -1.5, -2)))
+    heading, texts, plain = csv.reader(io.StringIO(csv_text(table), newline=""))
+    assert heading == texts == [f"'{text}" for text in _FORMULAS]
+    assert plain == [*_PLAIN, "-1.5", "-2"]
+
+
+@needs_chromium
+def test_the_pages_csv_is_that_of_the_files(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    trials = [
+        trial_record(number, params={"=cmd|calc": text, "tp": number + 1})
+        for number, text in enumerate((*_FORMULAS, *_PLAIN))
+    ]
+    data = run_data(trials)
+    page_path = tmp_path / "report.html"
+    write_report(data, page_path)
+    written = {kind.name: csv_text(one.table) for kind, one in draw_all(data)}
+    assert any("'=cmd|calc" in text and "'--flag 1" in text for text in written.values())
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page()
+        page.goto(page_path.as_uri())
+        buttons = page.locator(".plot button.csv")
+        assert buttons.count() > 0
+        for index in range(buttons.count()):
+            with page.expect_download() as saved:
+                buttons.nth(index).click()
+            name = Path(saved.value.suggested_filename).stem
+            shown = Path(saved.value.path()).read_bytes().decode()
+            assert _texts(shown) == _texts(written[name]), name
+        browser.close()
+
+
+def _texts(text: str) -> list[list[str]]:
+    """Cells of a CSV, numbers in one spelling."""
+    return [
+        [_one_spelling(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))
+    ]
+
+
+def _one_spelling(cell: str) -> str:
+    try:
+        return repr(float(cell))
+    except ValueError:
+        return cell
+
+
+@needs_chromium
+def test_a_drawing_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    pytest.importorskip("kaleido")
+    drawn = draw_all(rich_run(12))[:1]
+    path, other = tmp_path / f"{drawn[0][0].name}.png", tmp_path / "other"
+    path.write_text("good")
+    other.hardlink_to(path)
+    assert write_pngs(drawn, tmp_path) == [path]
+    assert path.read_bytes().startswith(_PNG)
+    assert other.read_text() == "good"
+    assert set(tmp_path.iterdir()) == {path, other}
 
 
 @needs_chromium

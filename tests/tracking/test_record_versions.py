@@ -5,21 +5,26 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.load_run import load_run
 from runtimes.errors import RunFolderError
 from runtimes.json_types import Json
+from tests.e2e import studies
 from tests.tracking.run_samples import trial_record
-from tracking.layout import TABLES, RunLayout
+from tracking.layout import TABLES, RunLayout, TableName
 from tracking.open import open_run
 from tracking.parquet.events import read_events, write_events
 from tracking.parquet.parameters import ParameterType
 from tracking.parquet.read import read_stages, read_trials
 from tracking.parquet.schema import SCHEMA_VERSION
+from tracking.parquet.upgrade import Upgrade
 from tracking.parquet.upkeep import Upkeep
 from tracking.parquet.write import RecordWriter
 from tracking.report import write_report
@@ -31,6 +36,9 @@ _TYPES: dict[str, ParameterType] = {
     "max-num-seqs": "int",
     "compilation-config": {"level": "int", "sizes": ["int"]},
 }
+
+
+_V1_TYPES: dict[str, ParameterType] = {"tp": "int", "pp": "int", "dp": "int", **_TYPES}
 
 
 @pytest.fixture
@@ -90,7 +98,7 @@ def test_a_run_of_version_one_goes_on_in_its_folder(old: RunLayout) -> None:
         {"level": 1, "sizes": [4]},
         {"level": 1, "sizes": [8]},
     ]
-    # Files of one version are merged, two versions never.
+    # Files of one schema are merged, those of two never; nothing said here that there is to be one.
     assert {table: len(old.files(table)) for table in TABLES} == {
         "trials": 2, "stages": 1, "requests": 1, "samples": 1,
     }  # fmt: skip
@@ -103,6 +111,95 @@ def test_a_run_of_version_one_goes_on_in_its_folder(old: RunLayout) -> None:
     ]
     assert trials.schema.field("param_compilation_config").metadata == {b"encoding": b"json"}
     assert trials.schema.field("param_max_num_seqs").type == pa.int64()
+
+
+def _schemas(layout: RunLayout) -> dict[str, int]:
+    """Schemas by table that the files of a run have, metadata included."""
+    return {
+        table: len(
+            {pq.read_schema(file.path).serialize().to_pybytes() for file in layout.files(table)}
+        )
+        for table in TABLES
+    }
+
+
+def test_what_version_one_wrote_is_written_again_in_the_schema_of_now(old: RunLayout) -> None:
+    trials, stages = read_trials(old), read_stages(old)
+    samples = open_run(old.root).samples(0)
+    old.create()
+    with Upkeep(old) as upkeep:
+        upkeep.one_schema(_V1_TYPES, ["output_throughput_per_gpu"])
+    assert (read_trials(old), read_stages(old)) == (trials, stages)
+    _check(old)
+    now = open_run(old.root).samples(0)
+    assert now.select(samples.column_names) == samples
+    assert set(now["gpu"].to_pylist()) == {""}
+    for table in TABLES:
+        (file,) = old.files(table)
+        metadata = pq.read_schema(file.path).metadata or {}
+        assert metadata[b"servetune.schema_version"] == str(SCHEMA_VERSION).encode()
+    kind = open_run(old.root).trials().schema.field("param_compilation_config").type
+    assert kind == pa.struct([("level", pa.int64()), ("sizes", pa.list_(pa.int64()))])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_file_with_a_column_that_nobody_knows_is_not_written_again(
+    old: RunLayout, table: TableName
+) -> None:
+    path = old.files(table)[0].path
+    rows = pq.read_table(path)
+    pq.write_table(rows.append_column("of_tomorrow", rows["number"]), path)
+    content = path.read_bytes()
+    Upgrade(_V1_TYPES, ["output_throughput_per_gpu"]).file(path, table)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_damaged_file_of_version_one_stays_and_the_others_are_written_again(
+    old: RunLayout, table: TableName, caplog: pytest.LogCaptureFixture
+) -> None:
+    old.create()
+    path = old.files(table)[0].path
+    content = _zeros(path.read_bytes())
+    path.write_bytes(content)
+    with Upkeep(old) as upkeep:
+        upkeep.one_schema(_V1_TYPES, ["output_throughput_per_gpu"])
+    files = [file.path for name in TABLES for file in old.files(name)]
+    others = [file for file in files if file.read_bytes() != content]
+    assert len(files) - len(others) == 1
+    assert "cannot be read and stays as it is" in caplog.text
+    for file in others:
+        metadata = pq.read_schema(file).metadata or {}
+        assert metadata[b"servetune.schema_version"] == str(SCHEMA_VERSION).encode()
+
+
+def test_a_run_of_version_one_is_resumed_for_real_and_opens_as_one_folder(old: RunLayout) -> None:
+    """As it comes out of a store that keeps no empty folders, with one trial still to be run."""
+    assert not old.events_dir.exists()
+    assert not old.live_dir.exists()
+    old.files("trials")[1].path.unlink()
+    done = studies.servetune("resume", old.root, timeout_s=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert _schemas(old) == dict.fromkeys(TABLES, 1)
+    trials = pd.read_parquet(old.trials_dir)
+    assert list(zip(trials["number"], trials["attempt"], strict=True)) == [(0, 0), (1, 1)]
+    assert [config["level"] for config in trials["param_compilation_config"]] == [3, 0]
+    assert trials["environment_hash"].isna().tolist() == [True, False]
+    assert {"gpu_use", "repeat_of"} <= set(pd.read_parquet(old.stages_dir))
+    for table in (*TABLES, "events"):
+        rows = ds.dataset(old.root / table, format="parquet").count_rows()
+        assert rows == len(pd.read_parquet(old.root / table)) > 0
+        if (polars := _polars()) is not None:
+            assert polars.read_parquet(f"{old.root / table}/*.parquet").height == rows
+
+
+def _polars() -> Any:
+    try:
+        import polars
+    except ModuleNotFoundError:
+        return None
+    return polars
 
 
 def _newer(path: Path) -> None:

@@ -338,4 +338,4 @@ def test_a_goal_that_is_also_a_limit_is_shown_once_and_less_is_better() -> None:
 def test_gains_are_said_in_the_direction_of_the_goal(
     direction: Literal["maximize", "minimize"], ratio: float, words: str
 ) -> None:
-    assert gain_words(Goal("x", direction), ratio) == words
+    assert gain_words(Goal("x", direction), ratio, "the engine's defaults") == words

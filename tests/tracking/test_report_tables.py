@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from runtimes.measurement import Interval, Measurement
 from search.trial import TrialState
 from tests.tracking.run_samples import START_UNIX_S, measurement, run_data, study, trial_record
@@ -13,7 +15,7 @@ from tracking.report_front import choices_view, rivals, signed_percent
 from tracking.report_params import MAX_CHARACTERS, parameter_pairs
 from tracking.report_table import Column, table_of
 from tracking.report_use import engine_use, gpu_use
-from tracking.report_view import Tile, headline, tiles
+from tracking.report_view import Tile, headline, ordered_trials, tiles
 from tracking.run_data import Goal, RunData
 from tracking.summary import summarise_run
 
@@ -120,8 +122,59 @@ def test_over_defaults_that_break_the_slo_no_gain_is_given() -> None:
 
 
 def test_defaults_that_nothing_beats_gain_nothing() -> None:
-    tile = _gain_tile(run_data([trial_record(0, baseline=True)]))
+    data = run_data([trial_record(0, baseline=True), trial_record(1, goodput_per_gpu=0.1)])
+    tile = _gain_tile(data)
     assert (tile.value, tile.note) == ("1.00", "the best trial has an engine's defaults")
+    assert headline(data, summarise_run(data)).endswith(": nothing beat it.")
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], "nothing else was measured"),
+        ([trial_record(1, state=TrialState.PRUNED)], "no other trial completed"),
+    ],
+)
+def test_defaults_without_a_rival_beat_nothing(others: list[TrialRecord], words: str) -> None:
+    data = run_data([trial_record(0, baseline=True), *others])
+    tile = _gain_tile(data)
+    assert (tile.value, tile.unit, tile.note) == ("–", "", words)
+    assert headline(data, summarise_run(data)).endswith(f"own default configuration: {words}.")
+
+
+def test_a_gain_over_another_engines_defaults_says_whose_they_are() -> None:
+    data = run_data(
+        [
+            trial_record(0, baseline=True, goodput_per_gpu=2.0),
+            trial_record(1, engine="sglang", goodput_per_gpu=3.0),
+        ]
+    )
+    words = headline(data, summarise_run(data))
+    assert words.endswith(", 50 % more than the defaults of vllm (trial 0).")
+    assert _gain_tile(data).name == "gain over the defaults of vllm"
+
+
+def test_every_table_has_the_same_order() -> None:
+    data = run_data(
+        [
+            trial_record(0, state=TrialState.FAILED),
+            trial_record(1, goodput_per_gpu=1.0),
+            trial_record(2, goodput_per_gpu=9.0, measured=measurement(tpot_ms=90.0)),
+            trial_record(3, goodput_per_gpu=2.0, measured=measurement(tpot_ms=60.0)),
+            trial_record(4, goodput_per_gpu=5.0, flags=("client_limited",)),
+            trial_record(5, goodput_per_gpu=0.5),
+        ]
+    )
+    order = [trial.number for trial in ordered_trials(data)]
+    assert order == [1, 5, 3, 2, 4, 0]
+    assert [rival.trial for rival in rivals(data)] == order[1:-1]
+
+
+def test_what_ran_simulated_says_so_where_nothing_completed() -> None:
+    badge = '<span class="badge simulated">simulated</span>'
+    for simulated in (True, False):
+        trials = [trial_record(0, state=TrialState.FAILED, simulated=simulated)]
+        assert (badge in render_report(run_data(trials))) is simulated
 
 
 def _used() -> RunData:

@@ -134,6 +134,12 @@ def test_idle_time_is_what_no_attempt_held() -> None:
     assert summary.ended_unix_s == summary.started_unix_s + 200
 
 
+def test_what_killed_attempts_held_is_busy_time() -> None:
+    data = run_data([trial_record(0, gpus=2, seconds=100)], capacity_gpus=4)
+    summary = summarise_run(replace(data, capacity_gpu_seconds=400.0, rowless_gpu_seconds=150.0))
+    assert (summary.busy_gpu_seconds, summary.idle_gpu_seconds) == (350.0, 50.0)
+
+
 def test_idle_time_is_never_negative() -> None:
     trials = [trial_record(0, gpus=4, seconds=100)]
     assert summarise_run(run_data(trials, capacity_gpus=0)).idle_gpu_seconds == 0.0
@@ -180,6 +186,13 @@ def test_a_run_that_was_killed_says_how_to_go_on() -> None:
     summary = summarise_run(run_data([trial_record(0, baseline=True)], ended=""))
     (caveat,) = summary.caveats
     assert "servetune resume demo-20260101T000000Z-abcd" in caveat
+
+
+def test_how_to_go_on_names_the_folder_that_the_run_was_read_from() -> None:
+    data = replace(run_data([], ended=""), folder="/data/my runs/demo", unread_trials=1)
+    killed, unread, _ = summarise_run(data).caveats
+    assert "`servetune resume '/data/my runs/demo'` goes on" in killed
+    assert "`servetune resume '/data/my runs/demo'` measure" in unread
 
 
 def test_without_a_measurement_there_is_no_best() -> None:

@@ -66,6 +66,7 @@ def test_lists_of_trials_stay_short() -> None:
 def test_terminal_escapes_and_controls_are_dropped() -> None:
     dirty = "\x1b[31mred\x1b[0m\x07 \x1b]0;title\x07tab\tline\r\nnul\x00 lone\ud800 end\x1b"
     assert words.printable(dirty) == "red tab\tline\nnul lone end"
+    assert words.printable("a\u202e\u202ab\u2066\u2069c") == "abc"
 
 
 def test_a_pasted_command_is_what_was_planned() -> None:

@@ -6,8 +6,10 @@ import math
 
 from runtimes.errors import UserError
 from runtimes.json_types import Json
+from tracking.export._checks import is_address
 from tracking.export._deployment import HEALTH_PATH, Deployment
 from tracking.export._images import inside
+from tracking.export.base import Settings
 
 CACHE = "/cache/huggingface"
 """Where containers keep what they load from the Hub, whoever they run as."""
@@ -23,6 +25,8 @@ TOKEN = "HF_TOKEN"
 _PATIENCE = 10
 """How many times the measured start-up a start may take: nothing was downloaded in that one."""
 _MIN_PATIENCE_S = 600.0
+_DOWNLOAD_BYTES_PER_S = 100e6
+"""Of a slow day at the Hub, so that a start is not given up while the weights still come."""
 
 
 def container_argv(deployment: Deployment, port: int, *, whole: bool = False) -> tuple[str, ...]:
@@ -43,9 +47,28 @@ def container_secrets(deployment: Deployment) -> tuple[str, ...]:
     return (*deployment.secrets, *token)
 
 
+def published(deployment: Deployment, settings: Settings) -> list[str]:
+    """Each server's port on the address, as docker and Compose write it.
+
+    Raises:
+        UserError: the address is a name, which docker does not look up.
+    """
+    host = settings.host
+    if not is_address(host):
+        raise UserError(
+            f"--host {host}: a container's port is published on an IP address; write 127.0.0.1 for "
+            "this machine alone, 0.0.0.0 for every address that it has"
+        )
+    shown = f"[{host}]" if ":" in host else host
+    ports = range(settings.port, settings.port + deployment.servers)
+    return [f"{shown}:{port}:{port}" for port in ports]
+
+
 def start_limit_s(deployment: Deployment) -> float:
-    """Seconds that a start may take, a download of the model included."""
-    return max(_MIN_PATIENCE_S, _PATIENCE * (deployment.startup_s or 0.0))
+    """Seconds that a start may take, a download of the weights included if their size is known."""
+    start_s = max(_MIN_PATIENCE_S, _PATIENCE * (deployment.startup_s or 0.0))
+    loaded = 0 if deployment.local_model else deployment.weight_bytes or 0
+    return start_s + loaded / _DOWNLOAD_BYTES_PER_S
 
 
 def health_probe(port: int) -> list[Json]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from runtimes.errors import UnknownNameError, UserError
 from runtimes.hardware import find_accelerator
 from runtimes.json_types import Json
+from runtimes.model import find_model
 from runtimes.plan import FILES, HOST, PORT, ProcessPlan, pasted
 from runtimes.secrets import MASK
 from search.trial import TrialState
@@ -26,6 +27,7 @@ HEALTH_PATH = "/health"
 _OWN_VARIABLES = "SERVETUNE_"
 _DEVICES = "CUDA_VISIBLE_DEVICES"  # the devices of the node that it was measured on
 _SIMULATED = "simulated"
+_MAX_PORT = 65535
 _OFFLINE = frozenset({"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"})
 
 
@@ -47,6 +49,7 @@ class Deployment:
         gpu_model: what the driver, or the user, calls them.
         env: variables to set. `secrets`: names of those whose values nobody recorded.
         model: Hub id or folder. `revision`: of a Hub model; empty for the default.
+        weight_bytes: of the model's weights as they are stored; None when nothing is known.
         startup_s: seconds from start to ready, measured; None when nothing was.
         warnings: what speaks against deploying it, one sentence each.
         notes: what else to know, one sentence each, the trial's figures first.
@@ -68,6 +71,7 @@ class Deployment:
     secrets: tuple[str, ...]
     model: str
     revision: str
+    weight_bytes: int | None
     startup_s: float | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -93,7 +97,16 @@ class Deployment:
         return ("sh", "-c", " && ".join([*writes, f"exec {shlex.join(argv)}"]))
 
     def all_started(self, host: str, port: int) -> tuple[str, ...]:
-        """The command of all servers, one after another from `port` on."""
+        """The command of all servers, one after another from `port` on.
+
+        Raises:
+            UserError: there are not as many ports.
+        """
+        if port + self.servers - 1 > _MAX_PORT:
+            raise UserError(
+                f"--port {port}: trial {self.trial} has {self.servers} servers, which take as many "
+                f"ports; {_MAX_PORT - self.servers + 1} is the last to begin with"
+            )
         if self.servers == 1:
             return self.started(host, port)
         return tuple(part.replace(HOST, host).replace(PORT, str(port)) for part in self.whole)
@@ -145,6 +158,7 @@ def deployment_of(data: RunData, trial: TrialRecord) -> Deployment:
         secrets=tuple(name for name, value in env.items() if MASK in value),
         model=trial.model,
         revision=trial.model_revision or "",
+        weight_bytes=_weight_bytes(trial),
         startup_s=trial.startup_s,
         warnings=tuple(map(one_line, _warnings(data, trial))),
         notes=tuple(map(one_line, _notes(data, trial, engine))),
@@ -198,6 +212,14 @@ def _served_by(data: RunData, trial: TrialRecord) -> str:
     if trial.engine != _SIMULATED:
         return trial.engine
     return str(_engine_section(data, trial).get("imitates", "vllm"))
+
+
+def _weight_bytes(trial: TrialRecord) -> int | None:
+    try:
+        facts = find_model(trial.model, trial.model_revision)
+    except (UserError, OSError):  # a folder that is not readable here may be where it is served
+        return None
+    return None if facts is None else facts.weight_bytes
 
 
 def _one_server(engine: str, trial: TrialRecord) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -270,6 +292,6 @@ def _completed_words(data: RunData) -> str:
     ]
     if not completed:
         total = count(len(data.last_attempts()), "trial")
-        return f"None of its {total} is completed; `servetune status {data.run}` says why."
+        return f"None of its {total} is completed; `servetune status {data.argument}` says why."
     shown = ", ".join(completed[:12]) + (", …" if len(completed) > 12 else "")
     return f"Completed trials: {shown}."

@@ -14,6 +14,7 @@ from tracking.export._containers import (
     start_limit_s,
 )
 from tracking.export._deployment import HEALTH_PATH, Deployment
+from tracking.export._resources import WITHOUT_GPUS, HostNeeds, host_needs
 from tracking.export.base import Settings
 
 _PRODUCT = "nvidia.com/gpu.product"
@@ -50,13 +51,38 @@ def secret_notes(deployment: Deployment, settings: Settings) -> tuple[str, ...]:
         return ()
     literals = " ".join(f'--from-literal={name}="${name}"' for name in names)
     needed = "Needs" if deployment.secrets else "For gated models:"
-    return (f"{needed} kubectl create secret generic {secret_name(settings)} {literals}",)
+    where = f" --namespace={settings.namespace}" if settings.namespace else ""
+    return (f"{needed} kubectl create secret generic {secret_name(settings)}{where} {literals}",)
 
 
-def gpu_resources(gpus: int) -> dict[str, Json]:
-    """As many GPUs as limit and as request, which Kubernetes wants to be equal."""
+def resources(deployment: Deployment) -> dict[str, Json]:
+    """What the container of one node's share of a server is given.
+
+    GPUs are limit and request, which Kubernetes wants to be equal; CPUs and memory are requests
+    alone, since they are an estimate and a limit would throttle or kill the server.
+    """
+    gpus = deployment.gpus_per_node
     count: dict[str, Json] = {"nvidia.com/gpu": str(gpus)}
-    return {"limits": count, "requests": dict(count)}
+    return {"limits": count, "requests": {**_requests(host_needs(deployment, gpus)), **count}}
+
+
+def resources_without_gpus() -> dict[str, Json]:
+    """What a pod beside the servers asks for."""
+    return {"requests": _requests(WITHOUT_GPUS)}
+
+
+def shm_size(deployment: Deployment) -> str:
+    """How much of /dev/shm a pod may fill."""
+    return f"{host_needs(deployment, deployment.gpus_per_node).shm_gib}Gi"
+
+
+def shm_volume(deployment: Deployment) -> dict[str, Json]:
+    """The volume behind /dev/shm."""
+    return {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm_size(deployment)}}
+
+
+def _requests(needs: HostNeeds) -> dict[str, Json]:
+    return {"cpu": str(needs.cpus), "memory": f"{needs.memory_gib}Gi"}
 
 
 def probes(deployment: Deployment) -> dict[str, Json]:
@@ -71,7 +97,7 @@ def probes(deployment: Deployment) -> dict[str, Json]:
 
 def volumes(deployment: Deployment) -> tuple[list[Json], list[Json]]:
     """Volumes of the pod and mounts of the container: shared memory, the Hub's cache, the model."""
-    made: list[Json] = [{"name": "shm", "emptyDir": {"medium": "Memory"}}]
+    made: list[Json] = [shm_volume(deployment)]
     mounts: list[Json] = [{"name": "shm", "mountPath": "/dev/shm"}]
     if deployment.local_model:
         folder = deployment.model

@@ -31,8 +31,6 @@ class Compose(Target):
 
 def _service(deployment: Deployment, settings: Settings, image: str) -> dict[str, Json]:
     program, *arguments = _containers.container_argv(deployment, settings.port, whole=True)
-    ports = range(settings.port, settings.port + deployment.servers)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     devices: Json = {
         "driver": "nvidia",
         "count": deployment.gpus * deployment.servers,
@@ -43,7 +41,7 @@ def _service(deployment: Deployment, settings: Settings, image: str) -> dict[str
         "entrypoint": [_literal(program)],
         "command": [_literal(argument) for argument in arguments],
         "environment": _environment(deployment),
-        "ports": [f"{host}:{port}:{port}" for port in ports],
+        "ports": [*_containers.published(deployment, settings)],
         "ipc": "host",
         "init": True,
         "restart": "unless-stopped",
@@ -72,7 +70,9 @@ def _environment(deployment: Deployment) -> dict[str, Json]:
 def _volumes(deployment: Deployment) -> list[Json]:
     hub = "${HF_HOME:-${HOME}/.cache/huggingface}"
     if not deployment.local_model:
-        return [{"type": "bind", "source": hub, "target": _containers.CACHE}]
+        # Without the folder, Compose would refuse to start.
+        made: Json = {"create_host_path": True}
+        return [{"type": "bind", "source": hub, "target": _containers.CACHE, "bind": made}]
     folder = _literal(deployment.model)
     return [{"type": "bind", "source": folder, "target": folder, "read_only": True}]
 

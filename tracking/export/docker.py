@@ -14,6 +14,7 @@ from tracking.export._containers import (
     container_env,
     container_secrets,
     one_node,
+    published,
 )
 from tracking.export._deployment import Deployment
 from tracking.export._images import image_of
@@ -36,7 +37,7 @@ class Docker(Target):
         run = [
             *("docker", "run", "--rm", "--init", "--name", settings.name),
             *("--gpus", str(deployment.gpus * deployment.servers), "--ipc=host"),
-            *_published(deployment, settings),
+            *(f"--publish={ports}" for ports in published(deployment, settings)),
             *_mounted(deployment),
             *(f"--env={name}={value}" for name, value in container_env(deployment).items()),
             *(f"--env={name}" for name in container_secrets(deployment)),
@@ -58,12 +59,6 @@ def _hub(deployment: Deployment) -> Iterator[str]:
     """The Hub's cache of whoever starts it, in a variable of the shell."""
     if not deployment.local_model:
         yield f'--volume="$hub:{CACHE}"'
-
-
-def _published(deployment: Deployment, settings: Settings) -> Iterator[str]:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    for port in range(settings.port, settings.port + deployment.servers):
-        yield f"--publish={host}:{port}:{port}"
 
 
 def _mounted(deployment: Deployment) -> Iterator[str]:

@@ -11,6 +11,7 @@ from tracking.export import _pods
 from tracking.export._deployment import Deployment
 from tracking.export._dynamo_worker import WORKERS, worker_argv
 from tracking.export._images import CHOOSE, require_nvidia
+from tracking.export._resources import resource_notes
 from tracking.export._yaml import documents
 from tracking.export.base import TARGETS, Settings, Target
 
@@ -65,6 +66,7 @@ class Dynamo(Target):
             *_pods.secret_notes(deployment, settings),
             *_pods.volume_notes(deployment),
             *_pods.selector_notes(deployment),
+            *resource_notes(deployment),
         ]
         top: dict[str, Json] = {
             "apiVersion": "nvidia.com/v1beta1",
@@ -95,11 +97,16 @@ def _image(deployment: Deployment, settings: Settings) -> tuple[str, tuple[str, 
 
 
 def _frontend(image: str) -> dict[str, Json]:
+    container: dict[str, Json] = {
+        "name": "main",
+        "image": image,
+        "resources": _pods.resources_without_gpus(),
+    }
     return {
         "name": "Frontend",
         "type": "frontend",
         "replicas": 1,
-        "podTemplate": {"spec": {"containers": [{"name": "main", "image": image}]}},
+        "podTemplate": {"spec": {"containers": [container]}},
     }
 
 
@@ -115,7 +122,7 @@ def _worker(
         "command": [_pods.literal(program)],
         "args": [_pods.literal(argument) for argument in arguments],
         "env": _pods.environment(deployment, settings),
-        "resources": _pods.gpu_resources(deployment.gpus_per_node),
+        "resources": _pods.resources(deployment),
         # Dynamo mounts shared memory itself.
         "volumeMounts": mounts[1:],
     }
@@ -127,6 +134,7 @@ def _worker(
         "type": "worker",
         "replicas": settings.replicas * deployment.servers,
         **spread,
+        "sharedMemorySize": _pods.shm_size(deployment),
         "podTemplate": {
             "spec": {
                 **({"nodeSelector": selector} if selector else {}),

@@ -8,12 +8,14 @@ from runtimes.json_types import Json
 from tracking.export import _pods, _ray
 from tracking.export._deployment import Deployment
 from tracking.export._images import CHOOSE, require_nvidia
+from tracking.export._resources import resource_notes
 from tracking.export._yaml import Block, documents, plain
 from tracking.export.base import TARGETS, Settings, Target
 
 _IMAGE = "rayproject/ray-llm:2.50.1-py311-cu124"
-_PORT = 8000
-"""Where a RayService's pods answer; its service listens there as well."""
+_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": 8000}
+"""Ports of the head, by the names that KubeRay looks for: where any is named, it adds no other
+(ray-operator/controllers/ray/common/service.go), and without `dashboard` it deploys nothing."""
 
 
 @TARGETS.register("kuberay")
@@ -33,6 +35,7 @@ class KubeRay(Target):
             *_pods.secret_notes(deployment, settings),
             *_pods.volume_notes(deployment),
             *_pods.selector_notes(deployment),
+            *resource_notes(deployment),
         ]
         if not settings.image:
             notes.append(
@@ -51,8 +54,9 @@ def _service(deployment: Deployment, settings: Settings) -> dict[str, Json]:
     head: dict[str, Json] = {
         "name": "ray-head",
         "image": image,
-        "ports": [{"name": "serve", "containerPort": _PORT}],
+        "ports": [{"name": name, "containerPort": port} for name, port in _PORTS.items()],
         "env": _pods.environment(deployment, settings),
+        "resources": _pods.resources_without_gpus(),
     }
     return {
         "apiVersion": "ray.io/v1",
@@ -90,7 +94,7 @@ def _worker(deployment: Deployment, settings: Settings, image: str) -> dict[str,
                 "name": "ray-worker",
                 "image": image,
                 "env": _pods.environment(deployment, settings),
-                "resources": _pods.gpu_resources(deployment.gpus_per_node),
+                "resources": _pods.resources(deployment),
                 "volumeMounts": mounts,
             }
         ],

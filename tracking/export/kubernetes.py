@@ -9,6 +9,7 @@ from tracking.export import _pods
 from tracking.export._containers import container_argv, one_node
 from tracking.export._deployment import Deployment
 from tracking.export._images import image_of
+from tracking.export._resources import resource_notes
 from tracking.export._yaml import documents
 from tracking.export.base import TARGETS, Settings, Target
 
@@ -30,6 +31,7 @@ class Kubernetes(Target):
             *_pods.secret_notes(deployment, settings),
             *_pods.volume_notes(deployment),
             *_pods.selector_notes(deployment),
+            *resource_notes(deployment),
         )
         tops = [_deployment(deployment, settings, image), _service(settings)]
         return documents(deployment, tops, notes)
@@ -41,6 +43,8 @@ def _deployment(deployment: Deployment, settings: Settings, image: str) -> dict[
     pod: dict[str, Json] = {
         # A service called `vllm` would set VLLM_PORT, which vLLM reads.
         "enableServiceLinks": False,
+        # An engine has nothing to ask of the cluster, and may run a model's code.
+        "automountServiceAccountToken": False,
         **({"nodeSelector": selector} if selector else {}),
         "containers": [_container(deployment, settings, image)],
         "volumes": _pods.volumes(deployment)[0],
@@ -70,7 +74,7 @@ def _container(deployment: Deployment, settings: Settings, image: str) -> dict[s
         "args": [_pods.literal(argument) for argument in arguments],
         "ports": [{"name": "http", "containerPort": settings.port}],
         "env": _pods.environment(deployment, settings),
-        "resources": _pods.gpu_resources(deployment.gpus),
+        "resources": _pods.resources(deployment),
         **_pods.probes(deployment),
         "volumeMounts": _pods.volumes(deployment)[1],
     }

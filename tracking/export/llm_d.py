@@ -11,6 +11,7 @@ from tracking.export import _pods
 from tracking.export._containers import TOKEN, container_argv, one_node
 from tracking.export._deployment import Deployment
 from tracking.export._images import CHOOSE, image_of
+from tracking.export._resources import resource_notes
 from tracking.export._yaml import documents
 from tracking.export.base import TARGETS, Settings, Target
 
@@ -37,6 +38,7 @@ class LlmD(Target):
             *_pods.secret_notes(deployment, settings),
             f"A model behind a gate needs modelArtifacts.authSecretName, the Secret with {TOKEN}.",
             f"{CHOOSE} modelArtifacts.size: the volume that the model is loaded to.",
+            *resource_notes(deployment),
             "The labels are those that an InferencePool of yours selects by.",
         )
         return documents(deployment, [_values(deployment, settings, image)], notes)
@@ -63,7 +65,7 @@ def _values(deployment: Deployment, settings: Settings, image: str) -> dict[str,
             "parallelism": layout,
             **_node_affinity(deployment),
             "containers": [_container(deployment, settings, image)],
-            "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+            "volumes": [_pods.shm_volume(deployment)],
         },
         "prefill": {"create": False},
     }
@@ -79,7 +81,7 @@ def _container(deployment: Deployment, settings: Settings, image: str) -> dict[s
         "args": [_pods.literal(argument) for argument in arguments],
         "env": _environment(deployment, settings),
         "ports": [{"name": "http", "containerPort": settings.port, "protocol": "TCP"}],
-        "resources": _pods.gpu_resources(deployment.gpus),
+        "resources": _pods.resources(deployment),
         "mountModelVolume": True,
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
         "extraConfig": _pods.probes(deployment),

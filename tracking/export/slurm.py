@@ -10,11 +10,19 @@ from runtimes.plan import HOST, MASTER_HOST, PORT
 from tracking.export import _shell
 from tracking.export._deployment import Deployment, filled, vendor
 from tracking.export._nodes import node_command, tasks_of
+from tracking.export._resources import host_needs, resource_notes
 from tracking.export.base import TARGETS, Settings, Target
 
 _MEETING_PORT = 29500
 _RPC_PORT = 29550
 _FIRST = "first_node"
+_CPUS = '[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"'
+"""Since 22.05 srun does not heed the job's --cpus-per-task of itself (Slurm's RELEASE_NOTES)."""
+
+_CPU_NOTES = (
+    "Slurm gives a task one CPU, and memory by it, unless the site or the job says more: add "
+    "--cpus-per-task and --mem.",
+)
 
 
 @TARGETS.register("slurm")
@@ -34,11 +42,12 @@ class Slurm(Target):
             f"#SBATCH --job-name={settings.name}",
             f"#SBATCH --nodes={deployment.nodes}",
             f"#SBATCH --ntasks-per-node={per_node}",
-            *([] if vendor(deployment) == "none" else [f"#SBATCH --gres=gpu:{gpus}"]),
+            *([] if vendor(deployment) == "none" else _resources(deployment, gpus, per_node)),
             "#SBATCH --output=%x-%j.log",
         ]
         notes = [
-            "Partition, account and time limit are the site's: add --partition, --account, --time.",
+            "Partition, account and limits are the site's: add --partition, --account, --time.",
+            *(_CPU_NOTES if vendor(deployment) == "none" else resource_notes(deployment)),
             f"It listens on {settings.host}; other hosts reach it with --host 0.0.0.0 only.",
         ]
         body = _over_mpi if tasks else _on_nodes if deployment.nodes > 1 else _on_one
@@ -48,10 +57,21 @@ class Slurm(Target):
                 *directives,
                 *_shell.comments(deployment, notes),
                 "set -eu",
+                _CPUS,
                 *_shell.variables(deployment.env, deployment.secrets),
                 *body(deployment, settings),
             ]
         )
+
+
+def _resources(deployment: Deployment, gpus: int, tasks: int) -> list[str]:
+    """What each node gives, its CPUs shared out among its tasks; Slurm's G is 1024³ bytes."""
+    needs = host_needs(deployment, gpus)
+    return [
+        f"#SBATCH --gres=gpu:{gpus}",
+        f"#SBATCH --cpus-per-task={-(-needs.cpus // tasks)}",
+        f"#SBATCH --mem={needs.memory_gib}G",
+    ]
 
 
 def _on_one(deployment: Deployment, settings: Settings) -> Iterator[str]:

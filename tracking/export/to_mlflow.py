@@ -8,18 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from runtimes.errors import MissingToolError, UserError
 from runtimes.json_types import canonical_json, short_hash
 from runtimes.measurement import Distribution, Measurement
 from runtimes.secrets import mask_credentials
 from search.trial import TrialState
+from tracking.export._checks import check_folder
 from tracking.layout import RunLayout
 from tracking.records import StageRecord, TrialRecord
 from tracking.report import write_report
 from tracking.run_data import RunData
 from tracking.summary import all_flags
-from tracking.words import parameter, printable, shell_command
+from tracking.words import count, parameter, printable, shell_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +42,8 @@ _STATUS = {
 _MAX_VALUE = 5000
 """Characters of a parameter's or tag's value; MLflow takes 6000 and 8000."""
 _MAX_BATCH = 100
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""MLflow's settings for one question whether a server is there; the time is in seconds."""
 _LOG_TAIL = 200
 """Lines of an engine's log that go along."""
 
@@ -65,27 +69,30 @@ def export_mlflow(
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
+        from alembic.util import CommandError
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
     except ImportError:
         raise MissingToolError(
             "--to mlflow needs MLflow's client: pip install 'servetune[mlflow]'"
         ) from None
-    uri = out or ""
+    shown = mask_credentials(out or "")
     try:
         uri = _uri(out)
+        shown = mask_credentials(uri)
         client = MlflowClient(tracking_uri=uri)
+        _check_server(client)
         experiment = _experiment(client, name or data.run, data)
         changed = _write_trials(client, experiment, data, layout)
-    except (MlflowException, OSError, ImportError) as error:
+    except (MlflowException, CommandError, SQLAlchemyError, OSError, ImportError) as error:
         reason = mask_credentials(printable(str(error)).strip().partition("\n")[0])
         raise UserError(
-            f"--out {mask_credentials(uri)}: MLflow cannot write there: {reason}"
+            f"--out {shown}: MLflow cannot write there: {reason}; name another place"
         ) from None
-    shown = mask_credentials(uri)
     total = len(data.last_attempts())
     return (
-        f"wrote experiment {name or data.run} with {total} runs to {shown} "
+        f"wrote experiment {name or data.run} with {count(total, 'run')} to {shown} "
         f"({changed} new or changed)\nlook at it by: mlflow ui --backend-store-uri {shown}"
     )
 
@@ -94,12 +101,49 @@ def _uri(out: str | None) -> str:
     """A tracking URI; of a path, that of the SQLite file there, which is MLflow's own default."""
     given = out or os.environ.get("MLFLOW_TRACKING_URI") or "mlruns"
     if "://" in given or given.startswith("databricks"):
+        try:
+            urlsplit(given)
+        except ValueError as error:
+            raise UserError(f"--out {mask_credentials(given)}: is no URL: {error}") from None
         return given
     path = Path(given).absolute()
-    if path.suffix != ".db":
-        path = path / "mlflow.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{path}"
+    check_folder(given, path.parent)
+    if path.suffix == ".db" or path.is_file():
+        return f"sqlite:///{path}"
+    path.mkdir(exist_ok=True)
+    return f"sqlite:///{path / 'mlflow.db'}"
+
+
+def _check_server(client: MlflowClient) -> None:
+    """Ask a server once, with short patience: MLflow's own is minutes.
+
+    Raises:
+        UserError: none answers.
+        MlflowException: it does not answer as MLflow's do.
+    """
+    from mlflow.exceptions import MlflowException, RestException
+
+    uri: str = client.tracking_uri
+    if not uri.startswith(("http://", "https://")):
+        return
+    before = {name: os.environ.get(name) for name in _PATIENCE}
+    os.environ.update(_PATIENCE)
+    try:
+        client.search_experiments(max_results=1)
+    except RestException:
+        raise
+    except MlflowException as error:
+        shown = mask_credentials(uri)
+        reason = mask_credentials(printable(str(error)).strip().partition("\n")[0])
+        raise UserError(
+            f"--out {shown}: no MLflow server answers there; start one (mlflow server), or write "
+            f"to a folder (--out mlruns): {reason}"
+        ) from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _experiment(client: MlflowClient, name: str, data: RunData) -> str:

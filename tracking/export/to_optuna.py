@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +14,12 @@ from runtimes.errors import MissingToolError, UserError
 from runtimes.json_types import Json, canonical_json
 from runtimes.secrets import mask_credentials
 from search.trial import TrialState
+from tracking.export._checks import check_folder
 from tracking.export._distributions import Encoded, encode
 from tracking.records import TrialRecord
 from tracking.run_data import RunData
 from tracking.summary import all_flags
-from tracking.words import shell_command
+from tracking.words import count, shell_command
 
 if TYPE_CHECKING:
     import optuna
@@ -45,52 +47,78 @@ def export_optuna(data: RunData, out: str, *, name: str | None = None) -> str:
         UserError: the storage cannot be used, or has another study of that name.
         MissingToolError: its database needs a driver that is not installed.
     """
-    study_name = name or data.run
-    storage, address = _storage(out)
-    trials = list(_frozen(data))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # names of metrics are an experimental part of Optuna
-        study = _fresh(study_name, storage, data, mask_credentials(address))
-        study.set_metric_names([goal.name for goal in data.goals])
-        for key, value in _about(data).items():
-            study.set_user_attr(key, value)
-        study.add_trials(trials)
-    shown = mask_credentials(address)
-    return (
-        f"wrote study {study_name} with {len(trials)} trials to {shown}\n"
-        f"look at it by: optuna-dashboard {shown}"
-    )
-
-
-def _storage(out: str) -> tuple[optuna.storages.BaseStorage, str]:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "://" not in out and Path(out).suffix in _JOURNALS:
-        try:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(JournalFileBackend(out)), out
-        except OSError as error:
-            raise UserError(f"--out {out}: cannot be written: {error.strerror}") from None
-    address = out if "://" in out else f"sqlite:///{out}"
-    shown = mask_credentials(address)
+    study_name = name or data.run
+    trials = list(_frozen(data))
+    shown = mask_credentials(out)
     try:
-        if "://" not in out:
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.RDBStorage(address), address
+        storage, address = _storage(out)
+        shown = mask_credentials(address)
+        _write_study(_fresh(study_name, storage, data, shown), data, trials)
     except ImportError as error:
         raise MissingToolError(
             f"--out {shown}: needs a database driver ({error}); install it with pip, or write "
             "a file: --out study.db"
         ) from None
-    except (SQLAlchemyError, RuntimeError, OSError) as error:
-        reason = mask_credentials(str(error).partition("\n")[0])
+    except (SQLAlchemyError, OptunaError, RuntimeError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, OptunaError) else None
+        reason = mask_credentials(str(cause or error).partition("\n")[0])
         raise UserError(
             f"--out {shown}: is no storage that Optuna can use: {reason}; write a file "
             "(study.db) or a URL (sqlite:///study.db)"
         ) from None
+    return (
+        f"wrote study {study_name} with {count(len(trials), 'trial')} to {shown}\n"
+        f"look at it by: optuna-dashboard {shown}"
+    )
+
+
+def _storage(out: str) -> tuple[optuna.storages.BaseStorage, str]:
+    """The storage, and its address as optuna-dashboard takes it. Raises what Optuna raises."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" in out:
+        return optuna.storages.RDBStorage(out), out
+    path = Path(out)
+    check_folder(out, path.parent)
+    if path.suffix in _JOURNALS:
+        _check_journal(path)
+        return optuna.storages.JournalStorage(JournalFileBackend(out)), out
+    return optuna.storages.RDBStorage(f"sqlite:///{out}"), f"sqlite:///{out}"
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that another program wrote: Optuna would append to it.
+
+    Raises:
+        UserError: the file begins with something else than an entry of a journal.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        entry = json.loads(first or b'{"op_code": 0}')
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        raise UserError(f"--out {path}: is there and is no journal of Optuna's; name another file")
+
+
+def _write_study(
+    study: optuna.Study, data: RunData, trials: Sequence[optuna.trial.FrozenTrial]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names of metrics are an experimental part of Optuna
+        study.set_metric_names([goal.name for goal in data.goals])
+        for key, value in _about(data).items():
+            study.set_user_attr(key, value)
+        study.add_trials(trials)
 
 
 def _fresh(

@@ -9,6 +9,8 @@ from runtimes.json_types import Json
 
 _STUDY = "run, instance"
 _RECENT = "30m"
+_ALIVE = f'and on ({_STUDY}) up{{job="servetune"}} == 1'
+"""Limits what looks back in time to studies whose driver answers now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,20 @@ def _progress() -> Iterator[Alert]:
     yield Alert(
         "ServetuneDriverLost",
         'up{job="servetune"} == 0 and '
-        f"on ({_STUDY}) last_over_time(servetune_trials_running[15m]) > 0",
+        # Where a study came to its end, the last value is 0.
+        f"on ({_STUDY}) last_over_time(servetune_trials_running[12h]) > 0",
         "1m",
         "critical",
         "{{ $labels.run }}: its driver does not answer, and trials were running when it last did",
         "`servetune status RUN` says whether a driver still works on it; if not, "
-        "`servetune resume RUN` goes on without losing a finished trial.",
+        "`servetune resume RUN` goes on without losing a finished trial. Where the study came to "
+        "its end, its last figures were not scraped: set metrics.linger above the interval "
+        "between scrapes.",
     )
     yield Alert(
         "ServetuneEngineSilent",
-        'up{job="servetune-engine"} == 0',
+        # Prometheus goes on scraping an engine that stopped until it has read a new list.
+        'up{job="servetune-engine"} == 0 and on (run, trial) servetune_engine_up == 1',
         "2m",
         "warning",
         "{{ $labels.run }}: the engine of trial {{ $labels.trial }} at {{ $labels.instance }} "
@@ -98,7 +104,7 @@ def _results() -> Iterator[Alert]:
     ended = _recently("trials_total")
     yield Alert(
         "ServetuneTrialsFail",
-        f"{failed} / {ended} > 0.5 and {failed} > 2.5",
+        f"{failed} / {ended} > 0.5 and {failed} > 2.5 {_ALIVE}",
         "1m",
         "critical",
         "{{ $labels.run }}: {{ $value | humanizePercentage }} of the attempts of the last "
@@ -109,7 +115,7 @@ def _results() -> Iterator[Alert]:
     limited = _recently('trials_flagged_total{flag="client_limited"}')
     yield Alert(
         "ServetuneClientLimited",
-        f"{limited} > 0.5",
+        f"{limited} > 0.5 {_ALIVE}",
         "1m",
         "warning",
         "{{ $labels.run }}: trials measured the load generator, not the engine",
@@ -119,7 +125,7 @@ def _results() -> Iterator[Alert]:
     lag = "rate(servetune_load_generator_lag_seconds_bucket[5m])"
     yield Alert(
         "ServetuneLoadGeneratorLate",
-        f"histogram_quantile(0.5, {_sum(lag, 'le')}) > 0.05",
+        f"histogram_quantile(0.5, {_sum(lag, 'le')}) > 0.05 {_ALIVE}",
         "5m",
         "warning",
         "{{ $labels.run }}: in most seconds the load generator runs late by "
@@ -129,7 +135,7 @@ def _results() -> Iterator[Alert]:
     )
     yield Alert(
         "ServetuneMetricsUnread",
-        f"{_recently('scrape_errors_total')} > 100",
+        f"{_recently('scrape_errors_total')} > 100 {_ALIVE}",
         "5m",
         "warning",
         "{{ $labels.run }}: engines' metrics could not be read {{ $value | humanize }} times "
@@ -145,13 +151,14 @@ def _devices() -> Iterator[Alert]:
     waiting = f"{_sum('servetune_trials_queued')} > 0"
     yield Alert(
         "ServetuneGpusIdle",
-        f"{idle} / {held} > 0.5",
+        # While anything is left to run the scheduler has a proposal in the queue.
+        f"{idle} / {held} > 0.5 and {waiting}",
         "15m",
         "warning",
         "{{ $labels.run }}: {{ $value | humanizePercentage }} of its GPUs have had no trial for "
-        "15 minutes",
-        "Towards the end of a study this is expected. Otherwise `servetune plan` shows how many "
-        "GPUs its layouts can use at once; lower cluster.max_gpus to give the rest back.",
+        "15 minutes, although trials are queued",
+        "The queued trials need more GPUs on one node than are free there. `servetune plan` shows "
+        "how many GPUs the layouts can use at once; lower cluster.max_gpus to give the rest back.",
     )
     yield Alert(
         "ServetuneTrialsQueuedBesideIdleGpus",

@@ -210,8 +210,8 @@ def _output_rate() -> Panel:
 def _phases() -> Panel:
     return bars(
         "Mean time of a trial's phases",
-        "Where a trial's time goes since the driver started: starting, warming, measuring, "
-        "stopping.",
+        "Where the time of attempts that ended since the driver started went: starting, warming, "
+        "measuring, stopping.",
         "s",
         8,
         Query(mean_of("trial_duration_seconds", "phase"), "{{phase}}"),

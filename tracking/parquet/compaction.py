@@ -110,7 +110,7 @@ def drop_repeated(layout: RunLayout, table: TableName) -> None:
 
 
 def _merge_alike(layout: RunLayout, table: TableName, group: Sequence[RecordFile]) -> bool:
-    """Merge those of one schema: an older servetune may have written some. True if any were."""
+    """Merge those of one schema: some may be another servetune's. True if any were."""
     alike: dict[bytes, list[RecordFile]] = {}
     for file in group:
         schema = schema_of(file.path).serialize().to_pybytes()

@@ -26,7 +26,13 @@ from tracking.parquet.columns import (
     WINDOW_COLUMNS,
 )
 from tracking.parquet.parameters import from_cell
-from tracking.parquet.rows import SAME_IN_MEASUREMENTS, SAME_IN_STAGES, SAME_IN_TRIALS, Row
+from tracking.parquet.rows import (
+    NULL_WHERE_EMPTY,
+    SAME_IN_MEASUREMENTS,
+    SAME_IN_STAGES,
+    SAME_IN_TRIALS,
+    Row,
+)
 from tracking.parquet.schema import ParameterColumn
 from tracking.records import EngineUse, GpuUse, StageRecord, TrialRecord
 
@@ -96,6 +102,9 @@ def _gpu_use(device: Row) -> GpuUse:
 
 def _same(row: Row, names: tuple[str, ...]) -> Row:
     values = {name: row[name] for name in names if name in row}
+    for name in NULL_WHERE_EMPTY:
+        if name in values:
+            values[name] = values[name] or ""
     for name in _TUPLES:
         if name in values:
             values[name] = tuple(values[name])

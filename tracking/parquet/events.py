@@ -58,6 +58,8 @@ def read_events(
 ) -> pa.Table:
     """Every event of the run, in order; of one that goes on, up to this moment.
 
+    `columns` are those that are wanted, all by default; one that there is not is left out.
+
     Raises:
         RunFolderError: a newer servetune wrote them, or the journal is damaged.
     """
@@ -75,7 +77,9 @@ def read_events(
     rest = [path for path in segments(layout.journal_dir) if int(path.stem) not in stored]
     table = pa.concat_tables([*tables, _journal_table(layout.run, rest)], promote_options="default")
     ordered = table.sort_by([("segment", "ascending"), ("line", "ascending")])
-    return ordered if columns is None else ordered.select(list(columns))
+    if columns is None:
+        return ordered
+    return ordered.select([column for column in columns if column in ordered.column_names])
 
 
 def _files(layout: RunLayout) -> list[tuple[int, int, Path]]:

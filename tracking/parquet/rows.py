@@ -38,6 +38,9 @@ SAME_IN_TRIALS = tuple(
 )
 """Fields of a trial that are columns of the same name."""
 
+NULL_WHERE_EMPTY = ("driver_version", "cuda_version", "environment_hash", "compile_cache")
+"""Those of them whose column is null where the field is empty: it is not known."""
+
 _OTHER_IN_STAGES = frozenset({"measurement", "engine_use", "gpu_use"})
 SAME_IN_STAGES = tuple(
     item.name for item in fields(StageRecord) if item.name not in _OTHER_IN_STAGES
@@ -64,6 +67,7 @@ def trial_row(
     columns = objective_columns(objectives)
     return {
         **{name: getattr(record, name) for name in SAME_IN_TRIALS},
+        **{name: getattr(record, name) or None for name in NULL_WHERE_EMPTY},
         "state": record.state.value,
         "started_at": _microseconds(record.started_unix_s),
         "ended_at": _microseconds(record.ended_unix_s),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from runtimes.errors import RunFolderError
+from search.objectives.base import OBJECTIVES
 from tracking.parquet.columns import ENCODING_KEY, ArrowField, Columns, column
 from tracking.parquet.measured_columns import measurement
 from tracking.parquet.other_columns import (
@@ -52,7 +53,10 @@ def trial_schema(parameter_types: ParameterTypes, objectives: Sequence[str]) -> 
     fields = [
         *_fields(HEAD),
         *(_parameter_field(columns[name], kind) for name, kind in parameter_types.items()),
-        *(column(name, pa.float64()) for name in objective_columns(objectives).values()),
+        *(
+            column(name, pa.float64(), _unit(objective))
+            for objective, name in objective_columns(objectives).items()
+        ),
         *_fields(measurement()),
         *_fields(TAIL),
     ]
@@ -63,6 +67,11 @@ def trial_schema(parameter_types: ParameterTypes, objectives: Sequence[str]) -> 
 def objective_columns(objectives: Sequence[str]) -> dict[str, str]:
     """Column by objective name."""
     return column_names("objective_", objectives)
+
+
+def _unit(objective: str) -> str:
+    """Empty for one that nobody registered: of another tool, or of a plugin that is gone."""
+    return OBJECTIVES.get(objective).unit if objective in OBJECTIVES else ""
 
 
 def stage_schema() -> pa.Schema:

@@ -75,17 +75,20 @@ WHERE_IT_RAN = (
     columns("node", TEXT, "host name"),
     columns("bundle", TEXT, "bundle actor that owned the devices"),
     columns(
-        "driver_version cuda_version", TEXT, "the devices' driver, and the newest CUDA it serves"
+        "driver_version cuda_version",
+        TEXT,
+        "the devices' driver, and the newest CUDA it serves; null where no driver tells",
     ),
     columns(
         "environment_hash",
         TEXT,
-        "of the environment the engine ran in: installed distributions, or the image",
+        "of the environment the engine ran in: installed distributions, or the image; null where "
+        "nothing can be hashed",
     ),
     columns(
         "compile_cache",
         TEXT,
-        "`cold`: this start compiled its kernels; `warm`: they were there; empty when nothing is "
+        "`cold`: this start compiled its kernels; `warm`: they were there; null when nothing is "
         "compiled",
     ),
     columns("process_ids", pa.list_(pa.int64()), "guard and engine on the node"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import ParamSpec
@@ -16,7 +17,9 @@ from tracking.layout import STAGE_LEVEL, TABLES, RunLayout, TableName
 from tracking.parquet.compaction import FAN_IN, compact, drop_repeated
 from tracking.parquet.events import write_events
 from tracking.parquet.merge import DamagedInputError, gather_stages
+from tracking.parquet.parameters import ParameterTypes
 from tracking.parquet.tables import DAMAGE
+from tracking.parquet.upgrade import Upgrade
 
 _logger = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ class Upkeep:
     def __init__(self, layout: RunLayout, fan_in: int = FAN_IN) -> None:
         self._layout = layout
         self._fan_in = fan_in
-        self._ended: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._count = 0
         self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
         self._left: set[Path] = set()
         self._told: set[str] = set()
@@ -61,24 +65,35 @@ class Upkeep:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ended.put(None)
+        self._jobs.put(None)
         self._thread.join()
 
     def ended(self, number: int, attempt: int) -> None:
         """Every row of an attempt is on disk, and none follows."""
-        self._ended.put((number, attempt))
+        self._jobs.put(partial(self._gather, number, attempt))
+
+    def one_schema(self, parameter_types: ParameterTypes, objectives: Sequence[str]) -> None:
+        """Write files of another schema again in that of a `RecordWriter` of these arguments."""
+        self._jobs.put(partial(self._upgrade, Upgrade(parameter_types, objectives)))
 
     def _work(self) -> None:
         for table in TABLES:
             self._safely(drop_repeated, self._layout, table)
-        count = 0
-        while (ended := self._ended.get()) is not None:
-            for table in STAGED:
-                self._safely(gather_stages, self._layout, table, *ended)
-            count += 1
-            if count % self._fan_in == 0:
-                self._compact(last=False)
+        while (job := self._jobs.get()) is not None:
+            job()
         self._compact(last=True)
+
+    def _gather(self, number: int, attempt: int) -> None:
+        for table in STAGED:
+            self._safely(gather_stages, self._layout, table, number, attempt)
+        self._count += 1
+        if self._count % self._fan_in == 0:
+            self._compact(last=False)
+
+    def _upgrade(self, upgrade: Upgrade) -> None:
+        for table in TABLES:
+            for file in self._layout.files(table):
+                self._safely(upgrade.file, file.path, table)
 
     def _compact(self, *, last: bool) -> None:
         for table in TABLES:

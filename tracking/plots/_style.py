@@ -144,7 +144,7 @@ def plain_text(value: object, length: int = _TEXT_LENGTH) -> str:
 def marker(colour: str, symbols: str | Sequence[str], points: int = 1, **more: Any) -> Trace:
     """Marks of one colour, smaller where there are many; hollow ones have no filling."""
     size = 10 if points <= _MANY_POINTS else 6
-    edge = {"width": 1.5 if points <= _MANY_POINTS else 1, "color": colour}
+    edge = {"width": 2 if points <= _MANY_POINTS else 1.5, "color": colour}
     return {"color": colour, "symbol": symbols, "size": size, "line": edge, **more}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runtimes.json_types import Json, canonical_json
 from search.trial import LAYOUT_PRESET, PRECISION_PRESET
 from tracking.pareto import meets_slo, pareto_front
-from tracking.plots._style import COLOURS, GREY, STRONG, lines, text
+from tracking.plots._style import COLOURS, GREY, STRONG, colours_of, lines, text
 from tracking.records import TrialRecord
 from tracking.run_data import RunData
 from tracking.summary import all_flags
@@ -35,6 +35,28 @@ Settings = Mapping[int, Mapping[str, Json]]
 def subjects(data: RunData) -> list[TrialRecord]:
     """The latest attempt of each trial, those apart that only compare nodes."""
     return [trial for trial in data.last_attempts() if not trial.reference]
+
+
+def engine_colours(data: RunData, shown: Iterable[TrialRecord]) -> dict[str, str]:
+    """A colour for each engine of `shown`: the one that it has in every plot of the run."""
+    engines = {trial.engine for trial in shown}
+    every = colours_of(trial.engine for trial in data.trials)
+    return {engine: colour for engine, colour in every.items() if engine in engines}
+
+
+def eligible(trial: TrialRecord) -> bool:
+    """Whether a completed trial can be the best one: it meets the SLO, and nothing is doubtful."""
+    return meets_slo(trial) and not trial.doubts
+
+
+def ineligible_words(trials: Iterable[TrialRecord]) -> str:
+    """`break the SLO`, `are in doubt`, or both: why some of `trials` cannot be the best one."""
+    left_out = [trial for trial in trials if not eligible(trial)]
+    reasons = (
+        ("break the SLO", any(not meets_slo(trial) for trial in left_out)),
+        ("are in doubt", any(trial.doubts for trial in left_out)),
+    )
+    return " or ".join(words for words, holds in reasons if holds)
 
 
 def settings(data: RunData) -> Settings:

@@ -11,13 +11,13 @@ from tracking.plots._style import (
     STRONG,
     Trace,
     axis,
-    colours_of,
     figure,
     marker,
     name_keys,
     panels,
     text,
 )
+from tracking.plots._trials import engine_colours
 from tracking.plots.base import PLOTS, Drawn, Plot, Table
 from tracking.records import EngineUse, TrialRecord
 from tracking.report_stages import shown_stage
@@ -108,7 +108,7 @@ def _varies(name: str, found: Sequence[_Used]) -> bool:
 def _figure(data: RunData, found: Sequence[_Used], shown: Sequence[str]) -> dict[str, Any]:
     goal = data.goals[0].name
     unit = objective_unit(goal)
-    colours = colours_of(one.trial.engine for one in found)
+    colours = engine_colours(data, (one.trial for one in found))
     layout: dict[str, Any] = {"height": 400}
     title = f"{objective_words(goal)} ({unit})" if unit else objective_words(goal)
     layout["yaxis"] = axis(text(title), rangemode="tozero")
@@ -147,8 +147,8 @@ def _points(
             colour,
             ["circle" if one else "circle-open" for one in met],
             len(found),
-            opacity=[1 if one else 0.6 for one in met],
         ),
+        "cliponaxis": False,
         "text": [f"trial {one.trial.number}, {count(one.trial.gpus, 'GPU')}" for one in ordered],
         "hovertemplate": "%{fullData.name} %{text}<br>%{x:,.4g} → %{y:,.4g}<extra></extra>",
     }

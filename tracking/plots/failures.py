@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from runtimes.failure import FailureKind
 from search.trial import TrialState
-from tracking.plots._style import Trace, axis, colours_of, figure, legend, name_axis, text
+from tracking.plots._style import Trace, axis, figure, legend, name_axis, text
+from tracking.plots._trials import engine_colours
 from tracking.plots.base import PLOTS, Drawn, Plot, Table
 from tracking.records import TrialRecord
 from tracking.run_data import RunData
@@ -46,7 +47,7 @@ class FailuresPlot(Plot):
             for trial in failed
             if trial.failure is not None
         )
-        return Drawn(_caption(data, failed), Table(_COLUMNS, rows), _figure(failed))
+        return Drawn(_caption(data, failed), Table(_COLUMNS, rows), _figure(data, failed))
 
 
 def _kind(trial: TrialRecord) -> FailureKind:
@@ -59,10 +60,10 @@ def _words(kind: FailureKind) -> str:
     return kind.value.replace("_", " ").replace("oom", "OOM").replace("gpu", "GPU")
 
 
-def _figure(failed: Sequence[TrialRecord]) -> dict[str, object]:
+def _figure(data: RunData, failed: Sequence[TrialRecord]) -> dict[str, object]:
     kinds = [kind for kind, _ in Counter(_kind(trial) for trial in failed).most_common()]
     traces: list[Trace] = []
-    for engine, colour in colours_of(trial.engine for trial in failed).items():
+    for engine, colour in engine_colours(data, failed).items():
         mine: dict[FailureKind, list[int]] = defaultdict(list)
         for trial in failed:
             if trial.engine == engine:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ _MISSING = (
 )
 _INK = "#1c2430"
 _TITLE_HEIGHT = 44
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What makes a cell a formula (OWASP, "CSV Injection")."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def write_plots(data: RunData, folder: Path) -> list[Path]:
@@ -47,16 +52,21 @@ def write_plots(data: RunData, folder: Path) -> list[Path]:
 
 
 def csv_text(table: Table) -> str:
-    """RFC 4180 with a heading; full precision, `true` and `false`, empty where unknown."""
+    """RFC 4180 with a heading; full precision, `true` and `false`, empty where unknown.
+
+    Text that a spreadsheet would run as a formula stands behind an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(table.columns)
+    writer.writerow([_cell(column) for column in table.columns])
     writer.writerows([_cell(cell) for cell in row] for row in table.rows)
     return text.getvalue()
 
 
 def write_pngs(drawn: Sequence[tuple[type[Plot], Drawn]], folder: Path) -> list[Path]:
     """Write NAME.png of each of `drawn` into `folder`, all by one browser, without network.
+
+    Each is complete under its name, or what was there stays.
 
     Raises:
         MissingToolError: kaleido or a browser is missing, or the browser does not start.
@@ -67,22 +77,25 @@ def write_pngs(drawn: Sequence[tuple[type[Plot], Drawn]], folder: Path) -> list[
         from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
     except ImportError:
         raise MissingToolError(_MISSING.format("kaleido is not installed")) from None
-    paths = [folder / f"{kind.name}.png" for kind, _ in drawn]
     options = {"format": "png", "width": _WIDTH, "scale": _SCALE}
-    figures = [
-        {"fig": picture(kind, one), "path": path, "opts": options}
-        for (kind, one), path in zip(drawn, paths, strict=True)
-    ]
     offline = {"mathjax": False}  # it would come from a CDN; plotly.js is the installed package's
+    names = [f"{kind.name}.png" for kind, _ in drawn]
     try:
-        kaleido.write_fig_from_object_sync(figures, kopts=offline, cancel_on_error=True)
+        with tempfile.TemporaryDirectory() as made:
+            figures = [
+                {"fig": picture(kind, one), "path": Path(made, name), "opts": options}
+                for (kind, one), name in zip(drawn, names, strict=True)
+            ]
+            kaleido.write_fig_from_object_sync(figures, kopts=offline, cancel_on_error=True)
+            for name in names:
+                write_atomically(folder / name, Path(made, name).read_bytes())
     except ChromeNotFoundError:
         raise MissingToolError(_MISSING.format("no Chrome or Chromium was found")) from None
     except (BrowserClosedError, BrowserFailedError) as error:
         raise MissingToolError(
             _MISSING.format("the browser that was found did not start")
         ) from error
-    return paths
+    return [folder / name for name in names]
 
 
 def picture(kind: type[Plot], one: Drawn) -> Mapping[str, Any]:
@@ -113,4 +126,7 @@ def picture(kind: type[Plot], one: Drawn) -> Mapping[str, Any]:
 def _cell(cell: Cell) -> str | int | float:
     if cell is None:
         return ""
-    return str(cell).lower() if isinstance(cell, bool) else cell
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    formula = isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell

@@ -15,7 +15,6 @@ from tracking.plots._style import (
     STRONG,
     Trace,
     axis,
-    colours_of,
     figure,
     key,
     lines,
@@ -23,7 +22,7 @@ from tracking.plots._style import (
     name_axis,
     text,
 )
-from tracking.plots._trials import broken_words, subjects, title_words
+from tracking.plots._trials import broken_words, eligible, engine_colours, subjects, title_words
 from tracking.plots.base import PLOTS, Drawn, Plot, Table
 from tracking.records import TrialRecord
 from tracking.run_data import Goal, RunData
@@ -68,7 +67,11 @@ class HistoryPlot(Plot):
             [item.trace for item in traces],
             height=430 + 24 * len(states),
             xaxis=axis("trial", anchor="y2" if states else "y"),
-            yaxis=axis(_axis_title(goal), domain=[strip + 0.03 if states else 0, 1]),
+            yaxis=axis(
+                _axis_title(goal),
+                domain=[strip + 0.03 if states else 0, 1],
+                rangemode="normal" if _differ(steps) else "tozero",
+            ),
             **(_strip(states, strip) if states else {}),
             updatemenus=[_buttons(traces)] if _timed(steps) else [],
         )
@@ -108,19 +111,24 @@ def _steps(data: RunData) -> list[_Step]:
 
 def _with_best(goal: Goal, steps: Sequence[_Step]) -> list[_Step]:
     """The steps with the best value up to each; of those that meet the SLO, if any does."""
-    held_to = any(_eligible(step.trial) for step in steps)
+    held_to = any(_counts(step) for step in steps)
     found = []
     best: float | None = None
     for step in steps:
         value = step.value
-        if value is not None and (_eligible(step.trial) or not held_to):
+        if value is not None and (_counts(step) or not held_to):
             best = value if best is None or goal.better(value, best) else best
         found.append(replace(step, best_so_far=best))
     return found
 
 
-def _eligible(trial: TrialRecord) -> bool:
-    return trial.state is TrialState.COMPLETED and meets_slo(trial) and not trial.doubts
+def _counts(step: _Step) -> bool:
+    return step.trial.state is TrialState.COMPLETED and eligible(step.trial)
+
+
+def _differ(steps: Sequence[_Step]) -> bool:
+    """Whether there are values to tell apart; an axis around one alone would show digits of it."""
+    return len({step.value for step in steps if step.value is not None}) > 1
 
 
 def _timed(steps: Sequence[_Step]) -> bool:
@@ -154,7 +162,7 @@ def _traces(data: RunData, steps: Sequence[_Step]) -> list[_Drawing]:
         line = _baseline_line(data, baseline, [steps[0], steps[-1]])
         found.append(_Drawing(line, [ordered[0], ordered[-1]]))
     measured = [step for step in steps if step.value is not None]
-    for engine, colour in colours_of(step.trial.engine for step in measured).items():
+    for engine, colour in engine_colours(data, (step.trial for step in measured)).items():
         mine = [step for step in measured if step.trial.engine == engine]
         found.append(_Drawing(_markers(data, engine, colour, mine, len(measured)), mine))
         found.append(_Drawing(key(text(engine), "circle", colour, legendgroup=text(engine)), []))
@@ -204,7 +212,6 @@ def _markers(data: RunData, engine: str, colour: str, steps: Sequence[_Step], po
             colour,
             ["circle" if meets_slo(step.trial) else "circle-open" for step in steps],
             points,
-            opacity=[1 if meets_slo(step.trial) else 0.6 for step in steps],
         ),
         "hovertext": [
             lines(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtimes.load.arrivals import ConcurrencyLoad
@@ -23,10 +23,10 @@ from tracking.plots._style import (
 )
 from tracking.plots._trials import role_colours, roles
 from tracking.plots.base import PLOTS, Drawn, Plot, Table
-from tracking.records import StageRecord, TrialRecord
-from tracking.report_stages import stages_of
+from tracking.records import DISQUALIFYING, StageRecord, TrialRecord
+from tracking.report_stages import shown_trial, slo_rate_words, stages_of
 from tracking.run_data import RunData
-from tracking.words import count
+from tracking.words import count, trial_list
 from tracking.words import figure as number
 
 _OTHERS = 60
@@ -42,7 +42,7 @@ Series = tuple[TrialRecord, list[StageRecord]]
 
 @PLOTS.register("load")
 class LoadPlot(Plot):
-    """A line a trial through its stages, by load."""
+    """A line a trial through its stages, by load; a load that was repeated has marks beside it."""
 
     name = "load"
     title = "Throughput and latency against load"
@@ -67,7 +67,7 @@ class LoadPlot(Plot):
             for trial, stages in found
             for stage in stages
         )
-        return Drawn(_caption(kind, found), Table(_COLUMNS, rows), _figure(data, kind, found))
+        return Drawn(_caption(data, kind, found), Table(_COLUMNS, rows), _figure(data, kind, found))
 
 
 def _series(data: RunData) -> tuple[str, list[Series]]:
@@ -104,6 +104,28 @@ def _figures(
         None if ttft is None else ttft.p99,
         None if tpot is None else tpot.p99,
     )
+
+
+def _sound(stage: StageRecord) -> bool:
+    return not DISQUALIFYING & frozenset(stage.measurement.flags)
+
+
+def _steps(stages: Sequence[StageRecord]) -> list[StageRecord]:
+    """One stage a load, by load: the last sound one, or the last one where none is."""
+    chosen: dict[float, StageRecord] = {}
+    for stage in sorted(stages, key=lambda one: (one.load_value, _sound(one), one.stage)):
+        chosen[stage.load_value] = stage
+    return list(chosen.values())
+
+
+def _apart(stages: Sequence[StageRecord]) -> list[StageRecord | None]:
+    """`_steps` to join by a line, and the other stages, each after a gap."""
+    steps = _steps(stages)
+    shown: list[StageRecord | None] = list(steps)
+    for stage in stages:
+        if stage not in steps:
+            shown += [None, stage]
+    return shown
 
 
 def _figure(data: RunData, kind: str, found: Sequence[Series]) -> dict[str, Any]:
@@ -154,23 +176,30 @@ def _limits(found: Sequence[Series]) -> list[SloLimit]:
 def _line(
     trial: TrialRecord, stages: Sequence[StageRecord], place: int, key: str, colour: str, words: str
 ) -> Trace:
+    shown = _apart(stages)
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": words,
         "legendgroup": str(trial.number),
         "showlegend": place == 0,
-        "x": [stage.load_value for stage in stages],
-        "y": [_figures(trial, stage.measurement)[place] for stage in stages],
+        "x": _each(shown, lambda stage: stage.load_value),
+        "y": _each(shown, lambda stage: _figures(trial, stage.measurement)[place]),
         "xaxis": f"x{key}",
         "yaxis": f"y{key}",
         "line": {"color": colour, "width": 2},
         "marker": marker(
             colour,
-            ["circle" if stage.measurement.slo_met else "circle-open" for stage in stages],
+            ["circle" if one and one.measurement.slo_met else "circle-open" for one in shown],
         ),
         "hovertemplate": f"{text(words)}<br>at %{{x:,.4g}}: %{{y:,.4g}}<extra></extra>",
     }
+
+
+def _each(
+    shown: Sequence[StageRecord | None], read: Callable[[StageRecord], float | None]
+) -> list[float | None]:
+    return [None if stage is None else read(stage) for stage in shown]
 
 
 def _others(found: Sequence[Series], place: int, key: str) -> list[Trace]:
@@ -179,9 +208,10 @@ def _others(found: Sequence[Series], place: int, key: str) -> list[Trace]:
     y: list[float | None] = []
     words: list[str | None] = []
     for trial, stages in found:
-        x += [*(stage.load_value for stage in stages), None]
-        y += [*(_figures(trial, stage.measurement)[place] for stage in stages), None]
-        words += [*([f"trial {trial.number}"] * len(stages)), None]
+        shown = [*_apart(stages), None]
+        x += _each(shown, lambda stage: stage.load_value)
+        y += [None if one is None else _figures(trial, one.measurement)[place] for one in shown]
+        words += [None if one is None else f"trial {trial.number}" for one in shown]
     if not x:
         return []
     return [{
@@ -201,25 +231,40 @@ def _limit(limit: SloLimit, low: float, high: float, key: str) -> Trace:
     }  # fmt: skip
 
 
-def _caption(kind: str, found: Sequence[Series]) -> str:
+def _caption(data: RunData, kind: str, found: Sequence[Series]) -> str:
     loads = [stage.load_value for _, stages in found for stage in stages]
     unit = "requests in flight" if kind == ConcurrencyLoad.kind else "requests/s"
-    highest = [
-        max((s.load_value for s in stages if s.measurement.slo_met), default=None)
-        for _, stages in found
-        if stages[0].measurement.slo
-    ]
-    known = [value for value in highest if value is not None]
-    held = (
-        f" The highest load at which a trial met the service-level objective is "
-        f"{number(max(known))} {unit}."
-        if known
-        else " No trial met the service-level objective at any load."
-        if highest
-        else ""
-    )
+    apart = any(None in _apart(stages) for _, stages in found)
+    repeats = " Marks off the lines are repeats of a load." if apart else ""
+    limited = any(stages[0].measurement.slo for _, stages in found)
+    marks = " Hollow marks break the SLO, dotted lines are its limits." if limited else ""
     return (
         f"{count(len(found), 'trial')} measured at several loads, {number(min(loads))} to "
-        f"{number(max(loads))} {unit}. Hollow marks break the SLO, dotted lines are its limits."
-        f"{held}"
+        f"{number(max(loads))} {unit}.{marks}{repeats}"
+        f"{_held_words(data, unit, found) if limited else ''}"
     )
+
+
+def _held_words(data: RunData, unit: str, found: Sequence[Series]) -> str:
+    """Up to which load the SLO holds: what a search for it found, else what the stages show."""
+    trial = shown_trial(data)
+    searched = slo_rate_words(data, trial) if trial is not None else ""
+    if trial is not None and searched:
+        return f" The highest rate at which trial {trial.number} meets the SLO is {searched}."
+    highest = {trial.number: _held_up_to(stages) for trial, stages in found}
+    known = {one: value for one, value in highest.items() if value is not None}
+    if not known:
+        return " No trial met the SLO from its lowest load on."
+    most = max(known.values())
+    who = trial_list([one for one, value in known.items() if value == most], 3)
+    return f" The highest load up to which a trial met the SLO is {number(most)} {unit} ({who})."
+
+
+def _held_up_to(stages: Sequence[StageRecord]) -> float | None:
+    """The highest load up to which every sound stage met the SLO; None where the lowest did not."""
+    held: float | None = None
+    for stage in filter(_sound, _steps(stages)):
+        if not stage.measurement.slo_met:
+            break
+        held = stage.load_value
+    return held

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from runtimes.json_types import Json
 from tracking.pareto import meets_slo
-from tracking.plots._style import Trace, figure, plain_text, text
-from tracking.plots._trials import ENGINE, settings, value_key, value_words, varying_names
+from tracking.plots._style import GREY, STRONG, Trace, figure, lines, plain_text, text
+from tracking.plots._trials import (
+    ENGINE,
+    UNSET,
+    Settings,
+    eligible,
+    ineligible_words,
+    settings,
+    value_key,
+    value_words,
+    varying_names,
+)
 from tracking.plots.base import PLOTS, Cell, Drawn, Plot, Table
 from tracking.records import TrialRecord
-from tracking.run_data import RunData
+from tracking.run_data import Goal, RunData
 from tracking.words import count, objective_unit, objective_words
 from tracking.words import figure as number
 
@@ -19,8 +31,14 @@ _NAMED = 12
 """Up to so many values of a parameter each have a place of their own, at equal distances."""
 _DIMENSIONS = 12
 _TICK_LENGTH = 16
-_SCALE = [[0, "#9aa5b1"], [0.5, "#56b4e9"], [0.8, "#0072b2"], [1, "#d55e00"]]
+_SCALE = ((0.0, "#8fcdf2"), (0.5, "#3d9fd9"), (0.8, "#0072b2"), (1.0, STRONG))
 """From the worst to the best trial; every step shows on light and dark pages."""
+_GREY_SHARE = 0.1
+"""Of the scale, for trials that cannot be the best one."""
+_LABEL_SIZE = 11
+_LABEL_ROOM = 80
+"""Characters of `_LABEL_SIZE` that stand beside each other in a drawing 700 px wide."""
+_LABEL_LINES = 4
 
 
 @PLOTS.register("parallel")
@@ -39,33 +57,34 @@ class ParallelPlot(Plot):
             return None
         goals = [goal for goal in data.goals if all(goal.name in t.objectives for t in trials)]
         shown = names[: _DIMENSIONS - len(goals)]
-        dimensions = [_dimension(name, [own[t.number] for t in trials]) for name in shown]
+        width = max(7, _LABEL_ROOM // (len(shown) + len(goals)))
+        dimensions = [_dimension(name, [own[t.number] for t in trials], width) for name in shown]
         dimensions += [
-            _objective(goal.name, [trial.objectives[goal.name] for trial in trials])
+            _objective(goal.name, [trial.objectives[goal.name] for trial in trials], width)
             for goal in goals
         ]
-        values = [trial.objectives[data.goals[0].name] for trial in trials]
-        title = objective_words(data.goals[0].name)
         trace = {
             "type": "parcoords",
             "dimensions": dimensions,
-            "line": _line(values, data.goals[0].direction, title),
-            "labelangle": -12 if len(dimensions) > 6 else 0,
-            "labelside": "top",
+            "line": _line(data.goals[0], trials),
+            "labelside": "bottom",
+            "labelfont": {"size": _LABEL_SIZE},
             "tickfont": {"size": 11},
             "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},
         }
-        margin = {"l": 96, "r": 40, "t": 84 if len(dimensions) > 6 else 56, "b": 32}
+        margin = {"l": 96, "r": 40, "t": 24, "b": 92}
         drawn = figure([trace], height=460, margin=margin)
-        return Drawn(_caption(data, trials, names, shown), _table(data, trials, names, own), drawn)
+        return Drawn(
+            _caption(data, trials, names, shown, own), _table(data, trials, names, own), drawn
+        )
 
 
-def _dimension(name: str, own: Sequence[Mapping[str, Json]]) -> Trace:
+def _dimension(name: str, own: Sequence[Mapping[str, Json]], width: int) -> Trace:
     """One parameter: its values at equal distances, or many numbers to scale.
 
-    Where a trial leaves it to the engine its line passes below, at a dash.
+    Where a trial leaves it to the engine its line passes below, at `UNSET`.
     """
-    label = text(name, 28)
+    label = _label(name, width)
     numbers = [_number(one.get(name)) if name in one else None for one in own]
     given = {one for one in numbers if one is not None}
     keys = {value_key(one, name) for one in own}
@@ -83,6 +102,22 @@ def _dimension(name: str, own: Sequence[Mapping[str, Json]]) -> Trace:
         "ticktext": [plain_text(words[key], _TICK_LENGTH) for key in ticked],
         "range": [-0.3, len(order) - 0.7] if len(order) > 1 else [-0.5, 0.5],
     }
+
+
+def _label(words: str, width: int) -> str:
+    """Lines of about `width` characters, so that neighbours stand clear of each other."""
+    parts = re.sub(r"(?<=[_.])(?=\w)", "\0", plain_text(words)).split("\0")
+    pieces = [piece for part in parts for piece in textwrap.wrap(part, width)]
+    found: list[str] = []
+    for piece in pieces:
+        joined = f"{found[-1]}{'' if found[-1][-1] in '-_.' else ' '}{piece}" if found else piece
+        if found and len(joined) <= width:
+            found[-1] = joined
+        else:
+            found.append(piece)
+    if len(found) > _LABEL_LINES:
+        found[_LABEL_LINES - 1 :] = [f"{found[_LABEL_LINES - 1][: width - 1]}…"]
+    return lines(*(text(line) for line in found))
 
 
 def _number(value: Json) -> float | None:
@@ -111,40 +146,88 @@ def _scaled(label: str, numbers: Sequence[float | None], given: set[float]) -> T
         "label": label,
         "values": [below if one is None else one for one in scaled],
         "tickvals": [below, *ticks] if absent else ticks,
-        "ticktext": ["–", *words] if absent else words,
+        "ticktext": [UNSET, *words] if absent else words,
         "range": [below if absent else bottom, top],
     }
 
 
-def _objective(name: str, values: Sequence[float]) -> Trace:
+def _objective(name: str, values: Sequence[float], width: int) -> Trace:
     low, high = min(values), max(values)
     room = (high - low or abs(high) or 1.0) * 0.02
-    unit = objective_unit(name)
-    label = f"{objective_words(name)} ({unit})" if unit else objective_words(name)
-    return {"label": text(label, 44), "values": list(values), "range": [low - room, high + room]}
+    label = _label(objective_words(name), width)
+    return {"label": label, "values": list(values), "range": [low - room, high + room]}
 
 
-def _line(values: Sequence[float], direction: str, title: str) -> Trace:
+def _line(goal: Goal, trials: Sequence[TrialRecord]) -> Trace:
+    """Colours from the worst to the best of those that can be the best, which lie on top.
+
+    The others are grey; where there are only such, they are coloured like the rest.
+    """
+    judged = [trial for trial in trials if eligible(trial)] or list(trials)
+    values = [trial.objectives[goal.name] for trial in judged]
+    low, high = min(values), max(values)
+    worst, best = (low, high) if goal.direction == "maximize" else (high, low)
+    span = best - worst
+    numbers = {trial.number for trial in judged}
+    grey = len(judged) < len(trials)
+    start = _GREY_SHARE if grey else 0.0
+    scale = [[start + share * (1 - start), colour] for share, colour in _SCALE]
+    if grey:
+        scale = [[0, GREY], [start * 0.99, GREY], *scale]
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if span else (1.0,)
+    ticks = [start + share * (1 - start) for share in shares]
+    words = [number(worst + share * span) for share in shares]
+
+    def place(trial: TrialRecord) -> float:
+        if trial.number not in numbers:
+            return 0.0
+        share = (trial.objectives[goal.name] - worst) / span if span else 1.0
+        return start + share * (1 - start)
+
     return {
-        "color": list(values),
-        "colorscale": _SCALE,
-        "reversescale": direction == "minimize",
+        "color": [place(trial) for trial in trials],
+        "colorscale": scale,
+        "cmin": 0,
+        "cmax": 1,
         "showscale": True,
-        "colorbar": {"title": {"text": text(title), "side": "right"}, "thickness": 12},
+        "colorbar": {
+            "title": {"text": text(objective_words(goal.name)), "side": "right"},
+            "thickness": 12,
+            "tickvals": [0, *ticks] if grey else ticks,
+            "ticktext": ["–", *words] if grey else words,
+        },
     }
 
 
 def _caption(
-    data: RunData, trials: Sequence[TrialRecord], names: Sequence[str], shown: Sequence[str]
+    data: RunData,
+    trials: Sequence[TrialRecord],
+    names: Sequence[str],
+    shown: Sequence[str],
+    own: Settings,
 ) -> str:
     left = len(names) - len(shown)
     more = f" {count(left, 'parameter')} more vary; the table has them." if left else ""
+    goal = data.goals[0]
+    unit = objective_unit(goal.name)
+    words = f"{objective_words(goal.name)} in {unit}" if unit else objective_words(goal.name)
+    absent = any(name not in own[trial.number] for name in shown for trial in trials)
+    unset = f" {UNSET} is what was left to the engine." if absent else ""
     return (
         f"{count(len(trials), 'measured trial')} through {count(len(shown), 'setting')} that vary, "
-        f"coloured by {objective_words(data.goals[0].name)}; the best are orange. Drag along an "
-        f"axis to single out trials, drag a name to move it. A dash is what was left to the "
-        f"engine.{more}"
+        f"coloured by {words}: {_colour_words(goal, trials)}. Drag along an axis to single out "
+        f"trials, drag a name to move it.{unset}{more}"
     )
+
+
+def _colour_words(goal: Goal, trials: Sequence[TrialRecord]) -> str:
+    why = ineligible_words(trials)
+    if not why:
+        return "the best are orange"
+    if any(eligible(trial) for trial in trials):
+        return f"the best are orange, those that {why} grey"
+    extreme = "highest" if goal.direction == "maximize" else "lowest"
+    return f"the {extreme} are orange, though all {why}"
 
 
 def _table(

@@ -12,7 +12,6 @@ from tracking.plots._style import (
     STRONG,
     Trace,
     axis,
-    colours_of,
     figure,
     key,
     marker,
@@ -22,7 +21,10 @@ from tracking.plots._style import (
 )
 from tracking.plots._trials import (
     Settings,
+    eligible,
+    engine_colours,
     hover,
+    ineligible_words,
     settings,
     settings_words,
     subjects,
@@ -54,10 +56,6 @@ class Point:
     user_tokens_per_s: float
     gpu_tokens_per_s: float
 
-    @property
-    def eligible(self) -> bool:
-        return meets_slo(self.trial) and not self.trial.doubts
-
 
 def points(data: RunData) -> list[Point]:
     """Completed trials with a time per output token, in order of number."""
@@ -80,12 +78,17 @@ def frontier(found: Sequence[Point]) -> list[Point]:
 
     Of those that meet the SLO and are comparable, or of all where none is.
     """
-    eligible = [point for point in found if point.eligible] or list(found)
     front: list[Point] = []
-    for point in sorted(eligible, key=lambda one: (-one.user_tokens_per_s, -one.gpu_tokens_per_s)):
+    for point in sorted(
+        _rivals(found), key=lambda one: (-one.user_tokens_per_s, -one.gpu_tokens_per_s)
+    ):
         if not front or point.gpu_tokens_per_s > front[-1].gpu_tokens_per_s:
             front.append(point)
     return front[::-1]
+
+
+def _rivals(found: Sequence[Point]) -> list[Point]:
+    return [point for point in found if eligible(point.trial)] or list(found)
 
 
 @PLOTS.register("pareto")
@@ -126,7 +129,7 @@ def _front_trace(front: Sequence[Point]) -> Trace:
 
 def _point_traces(data: RunData, found: Sequence[Point], own: Settings) -> list[Trace]:
     """Points engine by engine, those that break the SLO below the others; then the legend."""
-    colours = colours_of(point.trial.engine for point in found)
+    colours = engine_colours(data, (point.trial for point in found))
     symbols = symbols_of(point.trial.gpus for point in found)
     names = varying_names(own)
     traces = []
@@ -143,7 +146,7 @@ def _point_traces(data: RunData, found: Sequence[Point], own: Settings) -> list[
                     "showlegend": False,
                     "x": [point.user_tokens_per_s for point in mine],
                     "y": [point.gpu_tokens_per_s for point in mine],
-                    "marker": marker(colour, shapes, len(found), opacity=1 if met else 0.6),
+                    "marker": marker(colour, shapes, len(found)),
                     "hovertext": [_hover(data, point, own, names) for point in mine],
                     "hoverinfo": "text",
                 })  # fmt: skip
@@ -198,16 +201,26 @@ def _caption(data: RunData, found: Sequence[Point], front: Sequence[Point]) -> s
     meeting = sum(meets_slo(point.trial) for point in found)
     limited = any(point.trial.measurement and point.trial.measurement.slo for point in found)
     met = f" {meeting:,} of {len(found):,} meet the service-level objective." if limited else ""
+    return (
+        f"Each point is a completed trial; further right is faster, higher is cheaper.{met}"
+        f"{_front_words(found, front)}"
+    )
+
+
+def _front_words(found: Sequence[Point], front: Sequence[Point]) -> str:
+    """What is ahead, and of which trials; empty where there is nothing to be ahead of."""
+    rivals = _rivals(found)
+    if len(rivals) == 1:
+        return ""
     fast, cheap = front[-1], front[0]
-    span = (
-        f" The front holds {count(len(front), 'trial')}, from trial {cheap.trial.number} with "
+    left_out = ineligible_words(point.trial for point in found)
+    of = f", without trials that {left_out}," if left_out and len(rivals) < len(found) else ""
+    return (
+        f" The front{of} holds {count(len(front), 'trial')}, from trial {cheap.trial.number} with "
         f"{number(cheap.gpu_tokens_per_s)} tokens/s/GPU to trial {fast.trial.number} with "
         f"{number(fast.user_tokens_per_s)} tokens/s for one user."
         if len(front) > 1
-        else f" Trial {fast.trial.number} is ahead in both."
-    )
-    return (
-        f"Each point is a completed trial; further right is faster, higher is cheaper.{met}{span}"
+        else f" Trial {fast.trial.number} is ahead in both{of.rstrip(',')}."
     )
 
 

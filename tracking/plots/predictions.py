@@ -9,7 +9,6 @@ from typing import Any
 from tracking.plots._style import (
     GREY,
     Trace,
-    colours_of,
     figure,
     heading,
     log_axis,
@@ -18,6 +17,7 @@ from tracking.plots._style import (
     panels,
     text,
 )
+from tracking.plots._trials import engine_colours
 from tracking.plots.base import PLOTS, Drawn, Plot, Table
 from tracking.report_predictions import Comparison, comparisons
 from tracking.run_data import RunData
@@ -63,11 +63,11 @@ class PredictionsPlot(Plot):
             for name, compared in found.items()
             for one in compared
         )
-        return Drawn(_caption(found), Table(_COLUMNS, rows), _figure(found))
+        return Drawn(_caption(found), Table(_COLUMNS, rows), _figure(data, found))
 
 
-def _figure(found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any]:
-    colours = colours_of(one.trial.engine for each in found.values() for one in each)
+def _figure(data: RunData, found: Mapping[str, Sequence[Comparison]]) -> dict[str, Any]:
+    colours = engine_colours(data, (one.trial for each in found.values() for one in each))
     layout: dict[str, Any] = {"annotations": [], "height": 440}
     traces: list[Trace] = []
     for place, (domain, (name, compared)) in enumerate(

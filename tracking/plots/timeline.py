@@ -32,10 +32,11 @@ _COLUMNS = (
     "trial", "attempt", "state", "engine", "node", "bundle", "gpu", "start_s", "end_s",
     "startup_s", "warmup_s", "measure_s", "stop_s",
 )  # fmt: skip
-_INK = dict.fromkeys((TrialState.PRUNED, TrialState.INFEASIBLE, TrialState.CANCELLED), "#1c2430")
-"""Of the numbers in light bars; in the others they are white."""
-_PALE, _MIDDLE = 0.45, 0.72
+_LIGHT = (TrialState.PRUNED, TrialState.INFEASIBLE, TrialState.CANCELLED)
+"""States whose colour is too light for white numbers."""
+_PALE, _MIDDLE = 0.35, 0.65
 """How much of its colour a bar keeps while an engine starts or stops, and while it warms up."""
+_NEUTRAL = "#60656e"
 
 Device = tuple[str, str]
 """Bundle and GPU."""
@@ -185,8 +186,8 @@ def _state_traces(
     whole = [(bar.held.start_s, bar.held.end_s) for bar in bars]
     measured = [_measured(bar.held) for bar in bars]
     return [
-        layer(mixed(colour, _PALE), whole),
-        layer(mixed(colour, _MIDDLE), [_warmup(bar.held) for bar in bars]),
+        layer(_tint(colour, _PALE), whole),
+        layer(_tint(colour, _MIDDLE), [_warmup(bar.held) for bar in bars]),
         layer(colour, measured),
         layer(
             "rgba(0,0,0,0)",
@@ -195,12 +196,24 @@ def _state_traces(
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
-            textfont={"color": _INK.get(state, "#ffffff"), "size": 11},
+            textfont={"color": [_ink(bar.held) for bar in bars], "size": 11},
             hovertext=[_hover(bar.held) for bar in bars],
             hoverinfo="text",
         ),
         _key(state.value, colour, legendgroup=state.value),
     ]
+
+
+def _tint(colour: str, share: float) -> str:
+    """Lighter in the same hue, on dark pages too, so that what was measured is darkest."""
+    return mixed(colour, share, "#ffffff")
+
+
+def _ink(held: _Held) -> str:
+    """Of a number in the middle of its bar: white where that is dark."""
+    start, end = _measured(held) or (0.0, 0.0)
+    dark = start <= (held.start_s + held.end_s) / 2 <= end and held.trial.state not in _LIGHT
+    return "#ffffff" if dark else "#1c2430"
 
 
 def _measured(held: _Held) -> tuple[float, float] | None:
@@ -229,8 +242,8 @@ def _key(words: str, colour: str, **more: Any) -> Trace:
 
 
 def _phase_keys() -> list[Trace]:
-    phases = (("start and stop", 0.35), ("warm-up", 0.65), ("measured", 1.0))
-    return [_key(words, f"rgba(96,101,110,{share})") for words, share in phases]
+    phases = (("start and stop", _PALE), ("warm-up", _MIDDLE), ("measured", 1.0))
+    return [_key(words, _tint(_NEUTRAL, share)) for words, share in phases]
 
 
 def _hover(held: _Held) -> str:

@@ -104,8 +104,14 @@
     save(url, `${plot.dataset.name}.png`);
   }
 
+  /* As tracking/plots/files.py: text that a spreadsheet would run stands behind an apostrophe. */
+  const FORMULA = /^[=+\-@\t\r\n]/;
+  const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+
   function csvCell(value) {
-    const text = value === null ? "" : String(value);
+    const plain = value === null ? "" : String(value);
+    const formula = typeof value === "string" && FORMULA.test(plain) && !NUMBER.test(plain);
+    const text = formula ? `'${plain}` : plain;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
