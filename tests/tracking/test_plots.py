@@ -162,7 +162,7 @@ class TestParallel:
         drawn = drawn_of("parallel", rich_run())
         labels = [one["label"] for one in drawn.figure["data"][0]["dimensions"]]
         assert labels[:3] == ["engine", "tp", "schedule"]
-        assert labels[-2:] == ["goodput per GPU (requests/s/GPU)", "TPOT p99 (ms)"]
+        assert labels[-2:] == ["goodput per<br>GPU", "TPOT p99"]
 
     def test_words_have_named_places(self) -> None:
         drawn = drawn_of("parallel", rich_run())
