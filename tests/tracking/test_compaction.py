@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -238,10 +239,20 @@ def test_a_damaged_file_is_left_and_said_once(
         for number in range(2 * _FEW):
             upkeep.ended(number, 0)
     assert torn.exists()
+    assert len(layout.files("trials")) == 2, "the others are merged all the same"
     assert caplog.text.count(f"{torn} cannot be read and stays as it is") == 1
     found: list[UnreadableFile] = []
     assert [row.number for row in read_trials(layout, found.append)] == [0, 2, 3]
     assert [problem.path for problem in found] == [torn]
+
+
+def test_a_pipe_among_the_files_is_said_and_not_waited_for(layout: RunLayout) -> None:
+    _writer(layout).trial(trial_record(0))
+    pipe = layout.attempt_file("trials", 1, 0)
+    os.mkfifo(pipe)
+    found: list[UnreadableFile] = []
+    assert [row.number for row in read_trials(layout, found.append)] == [0]
+    assert [problem.path for problem in found] == [pipe]
 
 
 def _sized(number: int, size_bytes: int, level: int = 1) -> Sized:

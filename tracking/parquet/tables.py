@@ -8,6 +8,7 @@ in two files; it lists again, and takes what it has already seen only once.
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,8 @@ class _Reading(Generic[T]):
             content = (path, status.st_ino, status.st_mtime_ns)
             if content in self._taken:
                 return
+            if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for its writer
+                raise OSError("it is no regular file")
             self._read(path)
         except FileNotFoundError as error:
             self.gone.append(UnreadableFile(path, str(error)))

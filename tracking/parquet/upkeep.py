@@ -104,13 +104,17 @@ class Upkeep:
         compact(self._layout, table, last=last, fan_in=self._fan_in, leave=self._left)
 
     def _safely(self, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            step(*args, **kwargs)
-        except DamagedInputError as error:
-            self._left.add(error.path)
-            self._tell(str(error))
-        except (*DAMAGE, RunFolderError) as error:
-            self._tell(str(error))
+        while True:
+            damaged = len(self._left)
+            try:
+                step(*args, **kwargs)
+            except DamagedInputError as error:
+                self._left.add(error.path)
+                self._tell(str(error))
+            except (*DAMAGE, RunFolderError) as error:
+                self._tell(str(error))
+            if len(self._left) == damaged:
+                return  # done, or no use in trying again without the file that stopped it
 
     def _tell(self, words: str) -> None:
         if words not in self._told:
