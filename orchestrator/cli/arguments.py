@@ -40,6 +40,17 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """`--results` of a command that looks at runs: where their ids are looked up."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="parent folder of run folders (default: ./runs)",
+    )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """`RUN`: a run folder or the id of a run; the newest run when left out."""
     parser.add_argument(
@@ -49,13 +60,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run folder, or a run's id below --results (default: the newest run)",
     )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="parent folder of run folders (default: ./runs)",
-    )
+    add_runs(parser)
 
 
 def add_server(parser: argparse.ArgumentParser, url_group: argparse._ActionsContainer) -> None:

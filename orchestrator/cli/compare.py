@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.arguments import add_json
+from orchestrator.cli.arguments import add_json, add_runs
 
 if TYPE_CHECKING:
     from tracking.comparison import Side
@@ -32,13 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run folder or id; the first is what the others are held against. TRIAL is a "
         "number, best (default), lossless or baseline",
     )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="parent folder of run folders (default: ./runs)",
-    )
+    add_runs(parser)
     add_json(parser)
 
 

@@ -9,6 +9,8 @@ import argparse
 import re
 from pathlib import Path
 
+from orchestrator.cli.arguments import add_runs
+
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 
 
@@ -20,13 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run that goes on now, whose metrics are to be scraped where it serves them",
     )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="parent folder of run folders (default: ./runs)",
-    )
+    add_runs(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder to write; made if absent"
     )
