@@ -96,7 +96,7 @@ class _Server(ThreadingTCPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = 2.0
+    timeout = 10.0  # of one read: on a busy machine a client may be slow to go on
 
     def do_GET(self) -> None:
         page = self.server.pages.get(self.path.partition("?")[0])

@@ -17,7 +17,7 @@ from orchestrator.scheduler import Waiting
 from runtimes.plan import Allocation
 from search.trial import Params
 from tracking.layout import RunLayout
-from tracking.run_data import RunData
+from tracking.run_data import Goal, RunData
 
 TRIAL = Waiting(3, Params("vllm", {"tp": 2}), 2)
 DEVICES = Allocation("bundle", "node", ("0", "1"))
@@ -62,7 +62,7 @@ def test_the_table_shows_the_step_until_the_next_phase() -> None:
 
 def test_status_shows_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "status.json"
-    data = RunData("run", "name", {}, (), (), ())
+    data = RunData("run", "name", {}, (Goal("output_throughput", "maximize"),), (), ())
 
     def shown() -> str:
         live._written_s = 0.0
