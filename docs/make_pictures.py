@@ -51,6 +51,8 @@ def run_quickstart(folder: Path) -> str:
         cwd=folder,
         env={
             **os.environ,
+            # Where `servetune` is found, commands to paste are called so.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "COLUMNS": str(COLUMNS),
             "FORCE_COLOR": "1",
