@@ -1,4 +1,7 @@
-"""What a command says beside its result: lines on stderr, log records where those are JSON."""
+"""What a command says beside its result: lines on stderr, log records where those are JSON.
+
+Words may quote what others wrote, so that nothing of them steers the terminal.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 import sys
 
 from orchestrator.logs import as_json
+from runtimes.printable import printable
 
 _logger = logging.getLogger("orchestrator.cli")
 
@@ -15,7 +19,7 @@ def tell(words: str) -> None:
     if as_json():
         _logger.info("%s", words)
     else:
-        print(words, file=sys.stderr)
+        print(printable(words), file=sys.stderr)
 
 
 def complain(words: str) -> None:
@@ -23,4 +27,4 @@ def complain(words: str) -> None:
     if as_json():
         _logger.error("%s", words)
     else:
-        print(f"servetune: {words}", file=sys.stderr)
+        print(f"servetune: {printable(words)}", file=sys.stderr)

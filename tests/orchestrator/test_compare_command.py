@@ -78,3 +78,10 @@ def test_wrong_names_are_told(
     done = servetune("compare", runs[0], *(f"{runs[1]}{each}" for each in named), cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_quoted_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    done = servetune("status", "no\x1b[2J-such", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no run found: no-such does not exist" in done.stderr
+    assert "\x1b" not in done.stderr
